@@ -1,0 +1,15 @@
+# Everything outside the project, in one interface target. Reasons: ARCHITECTURE.md.
+add_library(nres_dependencies INTERFACE)
+if(CMAKE_CROSSCOMPILING)
+  # Compile only: headers that don't depend on the processor, found through NRES_CROSS_INCLUDES.
+  target_include_directories(nres_dependencies SYSTEM INTERFACE ${NRES_CROSS_INCLUDES})
+else()
+  find_package(PkgConfig REQUIRED)
+  pkg_check_modules(NRES_DEPS REQUIRED IMPORTED_TARGET jansson zlib libzstd libcrypto libprotobuf-c gumbo)
+  target_link_libraries(nres_dependencies INTERFACE PkgConfig::NRES_DEPS gomp m)
+  if(NRES_ONEDNN)
+    find_library(NRES_DNNL NAMES dnnl REQUIRED)
+    target_link_libraries(nres_dependencies INTERFACE ${NRES_DNNL})
+    target_compile_definitions(nres_dependencies INTERFACE NRES_HAS_ONEDNN)
+  endif()
+endif()

@@ -1,0 +1,343 @@
+/*
+ * nres.h - the whole public interface of libnres.
+ *
+ * nres teaches a frozen language model a new language or domain with gated
+ * adapters ("neutral residues", arXiv 2410.02744) that stay near zero on what
+ * the model already knows.
+ *
+ * Nouns
+ *   nr_model      backbone: shapes, mapped weights, packed matrices; immutable,
+ *                 may be shared by threads
+ *   nr_tokenizer  text to ids and back; immutable
+ *   nr_extension  one method's settings and trained weights on a backbone
+ *   nr_trainer    model + extension + data + optimizer; one folder on disk
+ *   nr_session    generation: a KV cache, one mutable timeline
+ *
+ * Conventions
+ *   - Every function that can fail returns nr_status and takes an nr_error that
+ *     it fills with one line naming the file, the field, what was expected and
+ *     what was found. The error pointer may be NULL.
+ *   - Out parameters come first and are set to NULL (or left alone, for plain
+ *     structs) on failure. What a *_open, *_load or *_new returns is freed by
+ *     the matching *_close, which accepts NULL.
+ *   - The library never exits, prints, reads the environment or keeps mutable
+ *     globals.
+ *   - Dimensions: B batch, T tokens, C width, H heads, K KV heads, D head size,
+ *     F FFN width, M adapter width, R LoRA rank, V vocabulary, L layers.
+ *     Sizes are size_t; matrices are (out, in), last index fastest.
+ *   - Strings are UTF-8 and NUL-terminated unless a length stands beside them.
+ */
+#ifndef NRES_H
+#define NRES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define NRES_VERSION "0.1.0"
+
+/* ---- status and errors -------------------------------------------------- */
+
+/* X(name, exit code of the program, text) */
+#define NR_STATUS_LIST(X)                                                       \
+    X(NR_OK, 0, "success")                                                      \
+    X(NR_E_USAGE, 2, "a setting or argument is out of its range")               \
+    X(NR_E_IO, 1, "a file can't be read or written")                            \
+    X(NR_E_FORMAT, 1, "a file breaks its format")                               \
+    X(NR_E_UNSUPPORTED, 1, "a file asks for something nres doesn't do")         \
+    X(NR_E_MISMATCH, 1, "two things that must belong together don't")           \
+    X(NR_E_MEMORY, 1, "not enough memory")                                      \
+    X(NR_E_NOT_FINITE, 3, "the loss is not finite")                             \
+    X(NR_E_INTERRUPTED, 130, "interrupted; the state is saved")
+
+typedef enum {
+#define NR_X(name, code, text) name,
+    NR_STATUS_LIST(NR_X)
+#undef NR_X
+} nr_status;
+
+typedef struct {
+    nr_status status;
+    char message[1024]; /* one line, no newline */
+} nr_error;
+
+const char *nr_status_text(nr_status s);
+int nr_status_exit_code(nr_status s);
+const char *nr_version(void);
+/* One line on the machine and what the library was built with: instruction set
+ * in use, matrix library and version, optional parts. Static string per
+ * process is not kept: written into buf, always NUL-terminated. */
+void nr_build_info(char *buf, size_t size);
+
+/* ---- progress and interruption ------------------------------------------ */
+
+/* A caller's ears and brake. Every field may be NULL/0. `log` gets whole lines
+ * for people; `event` gets one JSON object a line for programs; `stop` is
+ * polled at safe points: when it returns true the work saves its state and
+ * returns NR_E_INTERRUPTED. */
+typedef struct {
+    void *user;
+    void (*log)(void *user, const char *line);
+    void (*event)(void *user, const char *json);
+    void (*progress)(void *user, const char *what, double done, double total,
+                     double rate, const char *unit);
+    bool (*stop)(void *user);
+} nr_listener;
+
+/* ---- settings ------------------------------------------------------------ */
+
+/*
+ * Every setting of a training run, once. From this list come the struct, the
+ * flags, the help, the man page, the completion, config.json and the range
+ * checks.
+ *
+ * X(group, type, name, default, lo, hi, choices, argument, help)
+ *   type: U size_t, F double, B bool, E enum (index into choices), S string
+ *   The flag is --name with '-' for '_'; a bool is --name / --no-name.
+ *   group "method" settings are stored with the extension too.
+ */
+#define NR_SETTINGS(X)                                                                                                                                              \
+    X(train, U, steps, 500, 1, 1e12, "", "N", "optimizer steps")                                                                                                    \
+    X(train, U, batch_size, 8, 1, 1e6, "", "B", "rows of a step")                                                                                                   \
+    X(train, U, micro_batch_size, 0, 0, 1e6, "", "B", "rows of one pass through the model; 0: the largest that divides the batch and keeps a pass at 1024 tokens")  \
+    X(train, U, context, 256, 2, 1e7, "", "T", "tokens of a row")                                                                                                   \
+    X(train, F, learning_rate, 0, 0, 10, "", "X", "peak learning rate; 0: the method's own default")                                                                \
+    X(train, E, lr_scheduler, 0, 0, 1, "cosine|constant", "S", "schedule after the warm-up")                                                                        \
+    X(train, F, min_lr_ratio, 0.1, 0, 1, "", "X", "cosine ends at this share of the peak")                                                                          \
+    X(train, U, warmup_steps, 10, 0, 1e9, "", "N", "steps of linear warm-up")                                                                                       \
+    X(train, F, adam_beta1, 0.9, 0, 0.999999, "", "X", "AdamW beta 1")                                                                                              \
+    X(train, F, adam_beta2, 0.95, 0, 0.999999, "", "X", "AdamW beta 2")                                                                                             \
+    X(train, F, adam_epsilon, 1e-8, 1e-30, 1, "", "X", "AdamW epsilon")                                                                                             \
+    X(train, F, weight_decay, 0, 0, 10, "", "X", "decoupled weight decay, on matrices")                                                                             \
+    X(train, F, max_grad_norm, 1.0, 0, 1e9, "", "X", "clip the gradient's norm; 0: never")                                                                          \
+    X(train, U, seed, 1, 0, 9007199254740992.0, "", "S", "seed of everything random")                                                                               \
+    X(train, U, eval_steps, 50, 0, 1e12, "", "N", "validate every N steps; 0: only at the end")                                                                     \
+    X(train, U, eval_tokens, 16384, 1, 1e12, "", "N", "validation tokens of each domain")                                                                           \
+    X(train, U, save_every, 50, 1, 1e12, "", "N", "save the state every N steps")                                                                                   \
+    X(train, U, logging_steps, 1, 1, 1e9, "", "N", "write metrics every N steps")                                                                                   \
+    X(data, F, old_share, 0.1, 0, 1, "", "P", "share of old-domain rows")                                                                                           \
+    X(data, E, draw, 0, 0, 1, "stratified|bernoulli", "D", "how a step's old and new rows are counted out")                                                         \
+    X(data, B, document_mask, 0, 0, 1, "", "", "keep attention inside a document")                                                                                  \
+    X(data, S, text_field, "text", 0, 0, "", "NAME", "field of a JSONL row that holds the text")                                                                    \
+    X(data, E, documents, 0, 0, 2, "auto|line|file", "D", "a document of a plain text file: auto: separated by blank lines, line: a line, file: the file")          \
+    X(data, F, validation_share, 0.02, 0, 0.5, "", "P", "share of the documents kept for validation where no validation files are given")                           \
+    X(system, U, threads, 0, 0, 4096, "", "N", "threads; 0: as many as cores")                                                                                      \
+    X(system, E, compute, 0, 0, 2, "auto|fp32|bf16", "TYPE", "type of matrix products; auto: bf16 where the machine has it")                                        \
+    X(system, E, recompute, 0, 0, 1, "none|layer", "R", "what the backward pass computes again instead of keeping")                                                 \
+    X(method, E, method, 0, 0, 2, "neutral|lora|llama-pro", "NAME", "extension method")                                                                             \
+    X(method, F, extra, 20, 0.01, 1000, "", "PERCENT", "extra weights, per cent of all backbone weights")                                                           \
+    X(method, U, width, 0, 0, 1e6, "", "M", "adapter width (LoRA: rank; llama-pro: blocks); overrides --extra")                                                     \
+    X(method, S, layers, "all", 0, 0, "", "LIST", "extended layers: all, or a list such as 0-9,20,29")                                                              \
+    X(method, E, gate, 0, 0, 3, "elu|relu|sigmoid|none", "G", "gate of the adapter")                                                                                \
+    X(method, B, gate_bias, 0, 0, 1, "", "", "give the gate a bias")                                                                                                \
+    X(method, E, init, 0, 0, 1, "low|he", "I", "initial variance of W_in and W_gate: low s/(C L), he 2/C")                                                          \
+    X(method, F, init_scale, 1, 0, 1e6, "", "S", "s of the low init")                                                                                               \
+    X(method, E, gate_init, 0, 0, 2, "low|he|zero", "I", "initial variance of the gate's w")                                                                        \
+    X(method, B, l1, 1, 0, 1, "", "", "local loss: l1 of the adapter's output on old rows")                                                                         \
+    X(method, F, alpha, 1, 0, 1e9, "", "X", "weight of the l1 loss")                                                                                                \
+    X(method, E, l1_target, 0, 0, 1, "ga|a", "T", "what l1 measures: the gated output g a, or a")                                                                   \
+    X(method, E, l1_reduction, 0, 0, 1, "mean|sum", "R", "l1 over channels")                                                                                        \
+    X(method, B, ce, 0, 0, 1, "", "", "local loss: cross-entropy of a sigmoid gate against the domain")                                                             \
+    X(method, F, beta, 1, 0, 1e9, "", "X", "weight of the cross-entropy loss")                                                                                      \
+    X(method, B, lm_to_gate, 1, 0, 1, "", "", "let the language-model gradient reach the gate's w")                                                                 \
+    X(method, F, lora_scale, 0, 0, 1e6, "", "S", "LoRA s in W + (s/R) B A; 0: 2 R")                                                                                 \
+    X(method, S, lora_targets, "gate,up,down", 0, 0, "", "LIST", "LoRA's matrices: q,k,v,o,gate,up,down")
+
+#define NR_SETTING_TYPE_U size_t
+#define NR_SETTING_TYPE_F double
+#define NR_SETTING_TYPE_B bool
+#define NR_SETTING_TYPE_E int
+#define NR_SETTING_TYPE_S nr_text
+
+typedef struct {
+    char s[256];
+} nr_text;
+
+typedef struct {
+#define NR_X(group, type, name, def, lo, hi, choices, arg, help) NR_SETTING_TYPE_##type name;
+    NR_SETTINGS(NR_X)
+#undef NR_X
+} nr_settings;
+
+/* Sets every field to its default. */
+void nr_settings_default(nr_settings *s);
+/* Sets one field from text, checking type and range. `name` as in the list
+ * ('-' and '_' are the same). NR_E_USAGE names the flag, the range and the
+ * value found. */
+nr_status nr_settings_set(nr_settings *s, const char *name, const char *value, nr_error *err);
+/* Checks what single ranges can't (warm-up within steps, ce needs sigmoid...). */
+nr_status nr_settings_check(const nr_settings *s, nr_error *err);
+
+/* ---- models -------------------------------------------------------------- */
+
+typedef struct nr_model nr_model;
+
+/* NR_COMPUTE_AUTO: bf16 where the machine has BF16 instructions, else fp32. */
+typedef enum { NR_COMPUTE_AUTO, NR_COMPUTE_FP32, NR_COMPUTE_BF16 } nr_compute;
+
+/* What the matrices are packed for. NR_USE_SHAPES maps the file and reads its
+ * shapes without packing anything: enough for inspect, plans and tokenizers. */
+typedef enum { NR_USE_SHAPES, NR_USE_FORWARD, NR_USE_TRAIN } nr_use;
+
+typedef struct {
+    nr_compute compute;
+    nr_use use;
+    size_t threads;         /* 0: as many as cores */
+    const char *hub_folder; /* where ORG/NAME is looked up; NULL: not at all */
+} nr_model_options;
+
+/* Opens a GGUF file, a Hugging Face folder, or ORG/NAME in the Hugging Face
+ * cache. Files are mapped read-only and never written. */
+nr_status nr_model_open(nr_model **out, const char *path, const nr_model_options *opt, nr_error *err);
+void nr_model_close(nr_model *m);
+
+typedef struct {
+    char architecture[64], name[256];
+    size_t layers, width, ffn_width, heads, kv_heads, head_size, vocabulary, context;
+    size_t weights, embedding_weights; /* counts; tied head counted once */
+    bool tied;
+} nr_model_info;
+void nr_model_get_info(const nr_model *m, nr_model_info *info);
+/* Everything `nres inspect --json` prints; malloc'ed, the caller frees. */
+char *nr_model_describe(const nr_model *m, bool with_tensors);
+/* SHA-256 over tensor names, types, shapes and bytes, in hex (65 bytes). Takes
+ * a pass over the file the first time. */
+nr_status nr_model_fingerprint(const nr_model *m, char hex[65], nr_error *err);
+
+/* Writes a small random backbone with the shape in config_json (a Hugging Face
+ * config.json) and the tokenizer in tokenizer_json as a Hugging Face folder.
+ * The folder must not exist. */
+nr_status nr_model_init(const char *config_json, const char *tokenizer_json, const char *folder,
+                        uint64_t seed, nr_error *err);
+
+/* ---- tokenizers ---------------------------------------------------------- */
+
+typedef struct nr_tokenizer nr_tokenizer;
+
+/* Reads tokenizer.json of a folder, the tokenizer inside a GGUF file, or a
+ * tokenizer.json itself. Byte-level BPE; what else a file asks for is refused
+ * by name. */
+nr_status nr_tokenizer_open(nr_tokenizer **out, const char *path, const char *hub_folder, nr_error *err);
+void nr_tokenizer_close(nr_tokenizer *t);
+size_t nr_tokenizer_size(const nr_tokenizer *t);
+int32_t nr_tokenizer_bos(const nr_tokenizer *t); /* -1: none */
+int32_t nr_tokenizer_eos(const nr_tokenizer *t); /* -1: none */
+/* Encodes n bytes of any kind. Writes at most `cap` ids and returns through
+ * *count how many there are (call with cap 0 to measure, n + 1 always fits).
+ * parse_special: special-token strings become their ids (chat templates);
+ * otherwise they are plain text. */
+nr_status nr_tokenizer_encode(const nr_tokenizer *t, const char *text, size_t n, bool parse_special,
+                              int32_t *ids, size_t cap, size_t *count, nr_error *err);
+/* The bytes of ids. Same contract of cap and count (bytes, no NUL added).
+ * NR_E_FORMAT names an id out of range. */
+nr_status nr_tokenizer_decode(const nr_tokenizer *t, const int32_t *ids, size_t n, bool with_special,
+                              char *text, size_t cap, size_t *count, nr_error *err);
+
+/* ---- extensions ---------------------------------------------------------- */
+
+typedef struct nr_extension nr_extension;
+
+/* A fresh extension: an exact identity on the backbone. */
+nr_status nr_extension_new(nr_extension **out, const nr_model *m, const nr_settings *s, nr_error *err);
+/* Loads RUN, RUN/best or an extension folder. Refuses another backbone than
+ * the one it was trained on, unless allow_other (equal shapes then). */
+nr_status nr_extension_load(nr_extension **out, const nr_model *m, const char *folder,
+                            bool allow_other, nr_error *err);
+nr_status nr_extension_save(const nr_extension *e, const char *folder, nr_error *err);
+void nr_extension_close(nr_extension *e);
+size_t nr_extension_weights(const nr_extension *e);
+/* On (the default) or off; off is the backbone bit for bit. */
+void nr_extension_switch(nr_extension *e, bool on);
+/* Method, settings, weights and share as JSON; malloc'ed, the caller frees. */
+char *nr_extension_describe(const nr_extension *e);
+
+/* ---- training ------------------------------------------------------------ */
+
+typedef struct nr_trainer nr_trainer;
+
+typedef struct {
+    const char *const *paths; /* text or JSONL, plain, .gz or .zst */
+    size_t count;
+} nr_files;
+
+typedef struct {
+    const char *model;        /* as nr_model_open takes it */
+    const char *run;          /* folder; made */
+    const char *cache_folder; /* token shards */
+    const char *hub_folder;   /* may be NULL */
+    nr_files train[2];        /* [0] old, [1] new */
+    nr_files validation[2];   /* may be empty: split off the training files */
+    const char *command;      /* stored in config.json; may be NULL */
+    bool overwrite;           /* an existing run may be replaced */
+} nr_run;
+
+/* What a run will take, before any of it is taken. Bytes and seconds. */
+typedef struct {
+    size_t weights_bytes, activation_bytes, extension_bytes, optimizer_bytes, total_bytes;
+    size_t disk_bytes;
+    double seconds; /* estimate from a short matrix product; 0: unknown */
+} nr_plan;
+
+/* Plan only: opens the model's shapes, allocates nothing large. */
+nr_status nr_trainer_plan(nr_plan *plan, const nr_run *run, const nr_settings *s, nr_error *err);
+nr_status nr_trainer_new(nr_trainer **out, const nr_run *run, const nr_settings *s,
+                         const nr_listener *l, nr_error *err);
+/* Goes on from RUN/state; settings and files come from RUN/config.json. */
+nr_status nr_trainer_resume(nr_trainer **out, const char *run_folder, const nr_listener *l, nr_error *err);
+/* Trains to the last step, validating and saving on the way. */
+nr_status nr_trainer_run(nr_trainer *t, nr_error *err);
+void nr_trainer_close(nr_trainer *t);
+
+/* ---- evaluation ---------------------------------------------------------- */
+
+typedef struct {
+    const char *text_field;
+    int documents;         /* as the setting: 0 auto, 1 line, 2 file */
+    size_t context;        /* 0: min(model's, 2048) */
+    size_t stride;         /* 0: rolling windows that score every token once */
+    size_t max_documents;  /* 0: all */
+    size_t batch_tokens;   /* tokens of a pass; 0: 2048 */
+} nr_eval_options;
+
+/* Scores files with the backbone and, where e is not NULL, with the extension.
+ * *json (malloc'ed, the caller frees) is what `nres eval --json` prints. */
+nr_status nr_evaluate(char **json, const nr_model *m, const nr_tokenizer *t, nr_extension *e,
+                      const nr_files *files, const nr_eval_options *opt,
+                      const nr_listener *l, nr_error *err);
+
+/* ---- generation ---------------------------------------------------------- */
+
+typedef struct nr_session nr_session;
+
+typedef struct {
+    double temperature;        /* 0: greedy */
+    size_t top_k;              /* 0: off */
+    double top_p, min_p;       /* 1, 0: off */
+    double repetition_penalty; /* 1: off */
+    size_t repetition_window;  /* tokens looked back at; 0: all */
+    uint64_t seed;
+} nr_sampling;
+
+nr_status nr_session_new(nr_session **out, const nr_model *m, nr_extension *e, size_t context, nr_error *err);
+void nr_session_close(nr_session *s);
+/* Appends ids to the timeline; the logits of the last one are ready after. */
+nr_status nr_session_eval(nr_session *s, const int32_t *ids, size_t n, nr_error *err);
+/* (V) floats of the last evaluated token; owned by the session. */
+const float *nr_session_logits(const nr_session *s);
+/* Draws the next token from the logits; does not append it. */
+int32_t nr_session_sample(nr_session *s, const nr_sampling *how);
+size_t nr_session_position(const nr_session *s);
+/* Forgets all but the first n tokens. */
+void nr_session_rewind(nr_session *s, size_t n);
+/* Formats one user message with the model's chat template; malloc'ed. Unknown
+ * templates are refused by name. system may be NULL. */
+nr_status nr_chat_format(char **out, const nr_model *m, const char *system, const char *user, nr_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,58 @@
+/*
+ * cli.h - the program's skin: a table of commands, each a table of options.
+ * From these tables come the help, the man page and the shell completion.
+ * Everything a command does is a call of nres.h.
+ */
+#ifndef NR_CLI_H
+#define NR_CLI_H
+
+#include "base/base.h"
+
+typedef struct {
+    const char **items;
+    size_t count;
+} nr_list;
+
+/* kind: 'b' bool (--name / --no-name), 's' const char *, 'u' size_t, 'f' double,
+ * 'l' nr_list: takes every following word up to the next flag, may be repeated. */
+typedef struct {
+    const char *name; /* without "--" */
+    char letter;      /* short flag or 0 */
+    char kind;
+    const char *argument, *help;
+    void *out;
+    double lo, hi;    /* u and f; lo == hi: any */
+} nr_option;
+
+typedef struct {
+    const char *name, *summary;
+    const char *usage;    /* "nres eval -m MODEL [-x EXT] FILE..." */
+    const char *examples; /* whole lines */
+    /* Fills `options` (of static storage) and, for training commands, asks for the settings' flags too. */
+    int (*run)(int argc, char **argv);
+    const nr_option *(*options)(size_t *count);
+    bool takes_settings;
+} nr_command;
+extern const nr_command nr_commands[];
+extern const size_t nr_command_count;
+
+/* Parses argv[1..]. Words that aren't flags go to `words`. settings may be NULL; else the flags of NR_SETTINGS
+ * are taken too, with the aliases -c --context, -t --threads, -s --seed, --lr --learning_rate.
+ * Returns 0 to go on; -1 after --help was printed (exit 0); 2 after a usage error was printed. */
+int nr_cli_parse(const nr_command *c, const nr_option *options, size_t count, int argc, char **argv,
+                 nr_list *words, nr_settings *settings, bool settings_given[]);
+
+/* Prints "nres: message" to stderr and returns the exit code of err. */
+int nr_cli_fail(const nr_error *err);
+/* A usage error of a command: prints it and where help is; returns 2. */
+int nr_cli_usage(const nr_command *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Live line on a terminal, a plain line per interval elsewhere; SIGINT and SIGTERM ask to stop (twice: at once). */
+const nr_listener *nr_cli_listener(bool quiet);
+/* $HF_HUB_CACHE, $HF_HOME/hub or ~/.cache/huggingface/hub; $XDG_CACHE_HOME/nres or ~/.cache/nres. */
+const char *nr_cli_hub_folder(void);
+const char *nr_cli_cache_folder(void);
+/* "1.2 GiB", "3 min 12 s" into buf. */
+const char *nr_cli_bytes(char buf[32], double bytes);
+const char *nr_cli_seconds(char buf[32], double seconds);
+
+#endif

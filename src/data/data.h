@@ -1,0 +1,56 @@
+/*
+ * data.h - from text files to rows of token ids: documents, the cache of
+ * token shards, packing, and which row is drawn when.
+ */
+#ifndef NR_DATA_H
+#define NR_DATA_H
+
+#include "tokenizer/tokenizer.h"
+
+/* ---- corpus.c: documents of one file, streamed ----
+ * .gz and .zst by their magic bytes; JSONL by name (.jsonl, .json, .ndjson,
+ * before .gz/.zst) or a first byte '{' under documents = auto. Text must be
+ * UTF-8: an error names the file and the byte offset. */
+typedef struct nr_corpus nr_corpus;
+typedef enum { NR_DOCUMENTS_AUTO, NR_DOCUMENTS_LINE, NR_DOCUMENTS_FILE } nr_documents;
+nr_status nr_corpus_open(nr_corpus **out, const char *path, const char *text_field, nr_documents how, nr_error *err);
+/* The next document, not empty; *text is good until the next call. At the end *text = NULL. */
+nr_status nr_corpus_next(nr_corpus *c, const char **text, size_t *size, nr_error *err);
+double nr_corpus_fraction(const nr_corpus *c); /* share of the file read so far */
+void nr_corpus_close(nr_corpus *c);
+
+/* ---- tokens.c: token ids of files, computed once, mapped ----
+ * cache_folder/tokens/<hash of contents, tokenizer and reading settings>/ holds shards of ids,
+ * document ends and bytes per document, and index.json, written last. */
+typedef struct nr_tokens nr_tokens;
+nr_status nr_tokens_open(nr_tokens **out, const nr_files *files, const nr_tokenizer *t, const nr_settings *s,
+                         const char *cache_folder, const nr_listener *l, nr_error *err);
+void nr_tokens_close(nr_tokens *t);
+size_t nr_tokens_documents(const nr_tokens *t);
+size_t nr_tokens_total(const nr_tokens *t);
+const char *nr_tokens_hash(const nr_tokens *t);
+/* Ids of document d: writes them (call with ids NULL to measure) and its bytes of text. */
+void nr_tokens_document(const nr_tokens *t, size_t d, int32_t *ids, size_t *count, size_t *bytes);
+
+/* ---- rows.c: documents joined by EOS, cut into rows of T + 1 ids ---- */
+typedef struct nr_rows nr_rows;
+/* Which documents: those for which nr_split_is_validation(seed, domain, d, share) equals `validation`; share 0: all. */
+nr_status nr_rows_open(nr_rows **out, const nr_tokens *t, size_t context, int32_t eos, uint64_t seed, bool is_new,
+                       double validation_share, bool validation, const char *what, nr_error *err);
+void nr_rows_close(nr_rows *r);
+size_t nr_rows_count(const nr_rows *r);
+/* Ids (T + 1) of row i; first (T): first position of the row that shares the position's document, or NULL. */
+void nr_rows_get(const nr_rows *r, size_t i, int32_t *ids, int32_t *first);
+bool nr_split_is_validation(uint64_t seed, bool is_new, size_t document, double share);
+
+/* ---- draw.c: which rows make a step, from the seed alone ---- */
+typedef struct {
+    bool is_new;
+    uint64_t index; /* how many rows of this domain were drawn before it */
+} nr_drawn;
+/* Rows [0, batch) of step (from 0). Stratified: the running count of old rows is round(p * rows so far). */
+void nr_draw_step(const nr_settings *s, uint64_t step, nr_drawn *rows);
+/* The row that draw number `index` of a domain means: a fresh permutation of all rows each epoch. */
+size_t nr_draw_row(uint64_t seed, bool is_new, uint64_t index, size_t row_count);
+
+#endif

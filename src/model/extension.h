@@ -1,0 +1,129 @@
+/*
+ * extension.h - the interface between the walk over the layers and the
+ * methods. A method is one nr_method: a table of hooks, each optional, in one
+ * file under methods/ with one line in methods/table.c.
+ *
+ * The walk knows no method by name. It calls hooks with an nr_hook, which says
+ * where it stands and hands out what the method declared.
+ */
+#ifndef NR_EXTENSION_H
+#define NR_EXTENSION_H
+
+#include "model/model.h"
+
+typedef struct nr_method nr_method;
+
+/* One trained tensor. Rows of the list are declared by the method, in order. */
+typedef struct {
+    char name[96];           /* as stored in extension.safetensors */
+    size_t shape[2];         /* (rows, cols); a vector has rows = 1 and is stored 1-D, a (layers-free) scalar 1 x 1 */
+    bool vector;
+    bool decay;              /* weight decay applies */
+    double init_variance;    /* normal(0, variance); 0: zeros */
+    double init_uniform;     /* > 0: uniform in +- this instead */
+    const nr_tensor *copy;   /* copied from this backbone tensor instead */
+    size_t offset;           /* elements into values / grads */
+    nr_linear *linear;       /* packed for products, or NULL (vectors) */
+} nr_param;
+
+struct nr_extension {
+    const nr_method *method;
+    const nr_model *model;
+    nr_settings settings;    /* group "method" is what is stored */
+    bool on;
+    nr_param *params;
+    size_t param_count;
+    size_t weights;          /* elements of all params */
+    void *values, *grads;    /* real (weights); grads NULL unless training */
+    bool *layer_on;          /* (L) extended backbone layers */
+    size_t layer_count;      /* how many */
+    size_t width;            /* M, R or k */
+    nr_layer *own;           /* llama-pro: own layers */
+    size_t own_count;
+    char backbone[65];       /* fingerprint it was trained on */
+    json_t *record;          /* training record, or NULL */
+    void *state;             /* the method's own; freed by method->close */
+};
+
+/* Where a hook stands. `saved` and `scratch` are the buffers that the method
+ * asked for in `activations`: saved ones live from forward to backward of this
+ * layer, scratch ones only inside one hook. */
+typedef struct {
+    struct nr_extension *e;
+    const nr_ops *ops;
+    const nr_config *config;
+    size_t depth, layer;     /* position in the walk; backbone layer */
+    size_t n;                /* rows */
+    const nr_batch *batch;
+    bool train;
+    void *const *saved;      /* by index of the method's own list */
+    void *const *scratch;
+    /* observation: rows of this layer, or NULL */
+    double *ext_norm, *gate;
+    nr_losses *losses;       /* of this call */
+    const uint8_t *row_is_new; /* (n), or NULL */
+    void *row_coef;          /* real (2 n) scratch for the local losses' coefficients */
+} nr_hook;
+
+/* Shape of a buffer of the method, per row or fixed; act or real. */
+typedef struct {
+    const char *name;
+    bool saved;              /* else scratch */
+    nr_slot slot;
+    bool wide;               /* elements are doubles instead (losses) */
+    size_t (*size)(const struct nr_extension *e, const nr_config *c, size_t n); /* elements */
+} nr_activation;
+
+struct nr_method {
+    const char *name;        /* as --method takes it */
+    const char *summary;     /* one line */
+    const char *math;        /* y = ... */
+    const char *source;      /* paper */
+    double learning_rate;    /* default of short CPU runs, chosen on validation */
+    /* Declares params with nr_extension_declare and sets width. */
+    nr_status (*declare)(struct nr_extension *e, nr_error *err);
+    const nr_activation *activations;
+    size_t activation_count;
+
+    /* How deep the walk is, and what stands at a depth: a backbone layer
+     * (return true, *layer = its number) or own copy number *layer (false). */
+    size_t (*depth)(const struct nr_extension *e);
+    bool (*layer_at)(const struct nr_extension *e, size_t depth, size_t *layer);
+
+    /* Beside a matrix: y += ...; y real or act by slot. Called on extended layers only. */
+    bool (*has_site)(const struct nr_extension *e, nr_site s);
+    nr_status (*site)(nr_hook *h, nr_site s, void *y, nr_slot slot, const void *x, nr_error *err);
+    /* dx real += from dy act. */
+    nr_status (*site_back)(nr_hook *h, nr_site s, void *dx, const void *dy, const void *x, nr_error *err);
+
+    /* Beside the FFN: x (n, C) real += f(xn); xn (n, C) act is the FFN's own input. */
+    nr_status (*block)(nr_hook *h, void *x, const void *xn, nr_error *err);
+    /* dxn (n, C) real += ; dy (n, C) real is the gradient at the sum. */
+    nr_status (*block_back)(nr_hook *h, void *dxn, const void *dy, const void *xn, nr_error *err);
+    void (*close)(struct nr_extension *e);
+};
+
+/* methods/table.c */
+extern const nr_method *const nr_methods[];
+extern const size_t nr_method_count;
+const nr_method *nr_method_find(const char *name);
+
+/* ---- extension.c ---- */
+
+/* Adds a param; its linear is made when rows > 1 and as_linear. */
+nr_param *nr_extension_declare(struct nr_extension *e, size_t rows, size_t cols, bool vector, bool as_linear,
+                               const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+void *nr_param_value(const struct nr_extension *e, const nr_param *p);
+void *nr_param_grad(const struct nr_extension *e, const nr_param *p);
+/* Takes gradients (and the backward packings). */
+nr_status nr_extension_train(struct nr_extension *e, nr_error *err);
+/* Packs every linear again from values: after an update or a load. */
+nr_status nr_extension_repack(struct nr_extension *e, nr_error *err);
+/* Extra weights that the budget allows: extra / 100 of all backbone weights. */
+double nr_extension_budget(const struct nr_extension *e);
+/* Writes config and weights; record may be NULL. Files appear atomically,
+ * the weights first. */
+nr_status nr_extension_write(const struct nr_extension *e, const char *folder, const json_t *record, nr_error *err);
+/* Values as float tensors named as declared, for checkpoints; caller frees the array. */
+
+#endif

@@ -1,0 +1,120 @@
+/*
+ * model.h - the backbone with its packed matrices, and a pass through it:
+ * forward, loss, backward, with any extensions in place.
+ *
+ * nr_model is immutable. nr_pass is a mutable workspace over it: it plans its
+ * memory from shapes, takes it once, and is then run any number of times.
+ */
+#ifndef NR_MODEL_H
+#define NR_MODEL_H
+
+#include "kernels/ops.h"
+
+/* The seven matrices of a layer. */
+typedef enum { NR_Q, NR_K, NR_V, NR_O, NR_GATE, NR_UP, NR_DOWN, NR_SITES } nr_site;
+/* "q" ... "down" and "self_attn.q_proj" ... "mlp.down_proj". */
+extern const char *const nr_site_names[NR_SITES];
+extern const char *const nr_site_tensors[NR_SITES];
+/* (out, in) of a site. */
+void nr_site_shape(const nr_config *c, nr_site s, size_t *out, size_t *in);
+bool nr_site_bias(const nr_config *c, nr_site s);
+
+/* One layer as the walk sees it: a backbone layer or an extension's own copy.
+ * The d_ pointers are NULL where frozen. */
+typedef struct {
+    nr_linear *site[NR_SITES];
+    const void *norm1, *norm2;      /* (C) real */
+    void *d_site[NR_SITES];         /* (out, in) real or NULL */
+    void *d_norm1, *d_norm2;        /* (C) real or NULL */
+} nr_layer;
+
+struct nr_model {
+    nr_model_file *file;
+    const nr_config *config;
+    const nr_ops *ops;
+    nr_use use;
+    nr_layer *layers;               /* (L) */
+    void *norms;                    /* real (2 L + 1, C): norm1, norm2 of each layer, then the final one */
+    const void *final_norm;         /* (C) real */
+    const nr_tensor *embedding;     /* (V, C) in the file */
+    nr_linear *head;                /* (V, C) */
+    void *rope;                     /* real (max_context, D): cos (D/2), sin (D/2) */
+    size_t packed_bytes;
+    char fingerprint[65];
+    bool tiny_test;
+};
+
+/* As nr_model_open with a chosen backend (tests use the references). */
+nr_status nr_model_open_on(nr_model **out, const char *path, const nr_model_options *opt,
+                           const nr_ops *ops, nr_error *err);
+size_t nr_model_weight_count(const nr_config *c);
+/* Bytes of the packings for a use. */
+size_t nr_model_packed_bytes(const nr_config *c, const nr_ops *ops, nr_use use);
+
+/* ---- a pass --------------------------------------------------------------- */
+
+typedef struct nr_pass nr_pass;
+
+typedef struct {
+    size_t B, T;             /* largest batch and length of one call */
+    bool train;              /* keep what backward needs */
+    bool recompute;          /* keep only each layer's input and run the layer again in backward */
+    size_t cache_context;    /* > 0: a KV cache of this many positions for B sequences */
+    size_t head_rows;        /* rows of a chunk of logits; 0: chosen */
+} nr_pass_options;
+
+/* The plan: what nr_pass_new would take. */
+typedef struct {
+    size_t saved, scratch, logits, cache, total; /* bytes */
+} nr_pass_plan;
+
+typedef struct {
+    size_t B, T;
+    const int32_t *ids;      /* (B, T) */
+    const int32_t *targets;  /* (B, T), -1 ignored; NULL: no loss */
+    const uint8_t *is_new;   /* (B) or NULL: all new */
+    const int32_t *first;    /* (B, T) first visible key, or NULL */
+    size_t start;            /* position of the first token in the KV cache */
+    /* Scales of one optimizer step: accumulation must not change the losses. */
+    size_t step_tokens;      /* targets that count in the whole step */
+    size_t step_old_tokens;  /* of these rows' tokens, old ones (all T of a row) */
+} nr_batch;
+
+/* Sums over the rows of one call; the trainer adds calls up and divides. */
+typedef struct {
+    double nll;              /* nats, over targets */
+    double nll_domain[2];    /* [0] old, [1] new */
+    size_t targets[2];       /* by domain */
+    double local[2];         /* [0] l1, [1] cross-entropy, each already weighted by
+                                its share of the step but not by alpha / beta */
+    double local_weighted;   /* as it enters the loss */
+} nr_losses;
+
+/* Per layer figures of one call, filled while an observer is set. (L, n) row-major. */
+typedef struct {
+    size_t n;                /* rows of the call */
+    double *ffn_norm;        /* |FFN(x)| */
+    double *ext_norm;        /* |g a|, summed vectors of all extensions' block hooks */
+    double *gate;            /* g of the (last) gated extension; NaN without */
+} nr_observation;
+
+struct nr_extension;
+nr_status nr_pass_plan_for(nr_pass_plan *plan, const nr_model *m, struct nr_extension *const *ext, size_t ext_count,
+                           const nr_pass_options *opt);
+nr_status nr_pass_new(nr_pass **out, const nr_model *m, struct nr_extension *const *ext, size_t ext_count,
+                      const nr_pass_options *opt, nr_error *err);
+void nr_pass_free(nr_pass *p);
+
+/* Runs the layers. Final normed hidden rows stay in the pass. */
+nr_status nr_pass_forward(nr_pass *p, const nr_batch *b, nr_error *err);
+/* Logits real (count, V) of hidden rows [row, row + count), count <= head_rows;
+ * owned by the pass, good until the next call. */
+nr_status nr_pass_logits(nr_pass *p, const void **logits, size_t row, size_t count, nr_error *err);
+size_t nr_pass_head_rows(const nr_pass *p);
+/* After forward: losses in chunks of the vocabulary's rows; nll (B T) double
+ * per token or NULL. backward: also gradients, += into the extensions'. */
+nr_status nr_pass_loss(nr_pass *p, const nr_batch *b, bool backward, nr_losses *sum, double *nll, nr_error *err);
+/* Observation of the following forwards; NULL ends it. Buffers hold (L, B T). */
+void nr_pass_observe(nr_pass *p, nr_observation *o);
+
+#endif

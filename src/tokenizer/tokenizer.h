@@ -1,0 +1,23 @@
+/*
+ * tokenizer.h - byte-level BPE, from tokenizer.json or from GGUF metadata.
+ * The public calls stand in nres.h; this is what the other folders need more.
+ */
+#ifndef NR_TOKENIZER_H
+#define NR_TOKENIZER_H
+
+#include "formats/formats.h"
+
+nr_status nr_tokenizer_from_gguf(nr_tokenizer **out, const nr_gguf *g, nr_error *err);
+nr_status nr_tokenizer_from_json(nr_tokenizer **out, const json_t *j, const char *where, nr_error *err);
+/* SHA-256 over everything that decides the ids: key of token caches. */
+const char *nr_tokenizer_fingerprint(const nr_tokenizer *t);
+/* The token's text as the vocabulary has it, decoded to bytes. */
+const char *nr_tokenizer_token(const nr_tokenizer *t, int32_t id, size_t *size);
+/* Id of a special token by its text, -1 when there is none. */
+int32_t nr_tokenizer_special(const nr_tokenizer *t, const char *text);
+
+/* chat.c: a small set of known templates, recognised by their text. */
+nr_status nr_chat_apply(char **out, const char *chat_template, const char *system, const char *user,
+                        const char *where, nr_error *err);
+
+#endif
