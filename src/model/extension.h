@@ -22,8 +22,10 @@ typedef struct {
     double init_variance;    /* normal(0, variance); 0: zeros */
     double init_uniform;     /* > 0: uniform in +- this instead */
     const nr_tensor *copy;   /* copied from this backbone tensor instead */
-    size_t offset;           /* elements into values / grads */
+    size_t number, offset;   /* in the list; elements into values / grads */
     nr_linear *linear;       /* packed for products, or NULL (vectors) */
+    bool as_linear;
+    int bias;                /* number of the vector that the linear adds, -1: none */
 } nr_param;
 
 struct nr_extension {
@@ -58,11 +60,9 @@ typedef struct {
     bool train;
     void *const *saved;      /* by index of the method's own list */
     void *const *scratch;
-    /* observation: rows of this layer, or NULL */
-    double *ext_norm, *gate;
-    nr_losses *losses;       /* of this call */
-    const uint8_t *row_is_new; /* (n), or NULL */
-    void *row_coef;          /* real (2 n) scratch for the local losses' coefficients */
+    double *gate;            /* (n): where an observer wants this layer's gate, or NULL */
+    nr_losses *losses;       /* local losses are added here; NULL: don't */
+    const uint8_t *row_is_new; /* (n) the domain of each row */
 } nr_hook;
 
 /* Shape of a buffer of the method, per row or fixed; act or real. */
@@ -70,7 +70,7 @@ typedef struct {
     const char *name;
     bool saved;              /* else scratch */
     nr_slot slot;
-    bool wide;               /* elements are doubles instead (losses) */
+    bool wide;               /* elements are doubles instead */
     size_t (*size)(const struct nr_extension *e, const nr_config *c, size_t n); /* elements */
 } nr_activation;
 
@@ -93,8 +93,8 @@ struct nr_method {
     /* Beside a matrix: y += ...; y real or act by slot. Called on extended layers only. */
     bool (*has_site)(const struct nr_extension *e, nr_site s);
     nr_status (*site)(nr_hook *h, nr_site s, void *y, nr_slot slot, const void *x, nr_error *err);
-    /* dx real += from dy act. */
-    nr_status (*site_back)(nr_hook *h, nr_site s, void *dx, const void *dy, const void *x, nr_error *err);
+    /* dx real or act by slot += from dy act. */
+    nr_status (*site_back)(nr_hook *h, nr_site s, void *dx, nr_slot slot, const void *dy, const void *x, nr_error *err);
 
     /* Beside the FFN: x (n, C) real += f(xn); xn (n, C) act is the FFN's own input. */
     nr_status (*block)(nr_hook *h, void *x, const void *xn, nr_error *err);
@@ -124,6 +124,8 @@ double nr_extension_budget(const struct nr_extension *e);
 /* Writes config and weights; record may be NULL. Files appear atomically,
  * the weights first. */
 nr_status nr_extension_write(const struct nr_extension *e, const char *folder, const json_t *record, nr_error *err);
-/* Values as float tensors named as declared, for checkpoints; caller frees the array. */
+/* Real number i of a buffer, and the other way: parameters in float or double. */
+double nr_real_get(const nr_ops *ops, const void *buffer, size_t i);
+void nr_real_set(const nr_ops *ops, void *buffer, size_t i, double value);
 
 #endif

@@ -25,6 +25,7 @@ typedef struct {
     nr_linear *site[NR_SITES];
     const void *norm1, *norm2;      /* (C) real */
     void *d_site[NR_SITES];         /* (out, in) real or NULL */
+    void *d_bias[NR_SITES];         /* (out) real or NULL */
     void *d_norm1, *d_norm2;        /* (C) real or NULL */
 } nr_layer;
 
@@ -38,10 +39,7 @@ struct nr_model {
     const void *final_norm;         /* (C) real */
     const nr_tensor *embedding;     /* (V, C) in the file */
     nr_linear *head;                /* (V, C) */
-    void *rope;                     /* real (max_context, D): cos (D/2), sin (D/2) */
     size_t packed_bytes;
-    char fingerprint[65];
-    bool tiny_test;
 };
 
 /* As nr_model_open with a chosen backend (tests use the references). */
@@ -50,6 +48,8 @@ nr_status nr_model_open_on(nr_model **out, const char *path, const nr_model_opti
 size_t nr_model_weight_count(const nr_config *c);
 /* Bytes of the packings for a use. */
 size_t nr_model_packed_bytes(const nr_config *c, const nr_ops *ops, nr_use use);
+/* table real (positions, D): cos (D/2), sin (D/2), computed in float steps as transformers does. */
+void nr_rope_table(void *table, const nr_ops *ops, const nr_config *c, size_t positions);
 
 /* ---- a pass --------------------------------------------------------------- */
 
@@ -94,7 +94,7 @@ typedef struct {
 typedef struct {
     size_t n;                /* rows of the call */
     double *ffn_norm;        /* |FFN(x)| */
-    double *ext_norm;        /* |g a|, summed vectors of all extensions' block hooks */
+    double *ext_norm;        /* |g a|: what all extensions' block hooks add */
     double *gate;            /* g of the (last) gated extension; NaN without */
 } nr_observation;
 

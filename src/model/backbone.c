@@ -1,0 +1,137 @@
+/*
+ * backbone.c - nr_model: a mapped model file, its norms as reals, its matrices
+ * packed for products. Immutable once open.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/model.h"
+
+static nr_status need(const nr_tensor **t, const nr_model *m, nr_error *err, const char *name)
+{
+    *t = nr_model_file_find(m->file, name);
+    return *t ? NR_OK : nr_fail(err, NR_E_FORMAT, "%s: tensor %s is missing", m->file->path, name);
+}
+
+static nr_status read_norm(nr_model *m, void *to, const char *name, float *row, nr_error *err)
+{
+    const nr_tensor *t;
+    NR_TRY(need(&t, m, err, name));
+    nr_tensor_read(row, t, 0, 1);
+    for (size_t i = 0; i < m->config->C; i++) nr_real_set(m->ops, to, i, (double)row[i]);
+    return NR_OK;
+}
+
+static nr_status pack(nr_model *m, nr_linear **out, size_t rows, size_t cols, const char *name, bool bias, nr_error *err)
+{
+    char full[160];
+    const nr_tensor *weight, *b = NULL;
+    unsigned uses = NR_PACK_FORWARD | (m->use == NR_USE_TRAIN ? NR_PACK_BACKWARD_INPUT : 0);
+    snprintf(full, sizeof full, "%s.weight", name);
+    NR_TRY(need(&weight, m, err, full));
+    if (bias) {
+        snprintf(full, sizeof full, "%s.bias", name);
+        NR_TRY(need(&b, m, err, full));
+    }
+    NR_TRY(m->ops->linear_new(out, m->ops, rows, cols, bias, uses, err));
+    return m->ops->linear_pack_tensor(*out, weight, b, err);
+}
+
+static nr_status load_layer(nr_model *m, size_t l, float *row, nr_error *err)
+{
+    const nr_config *c = m->config;
+    nr_layer *layer = &m->layers[l];
+    size_t step = c->C * m->ops->real_size;
+    char *norms = (char *)m->norms + 2 * l * step;
+    char name[128];
+    snprintf(name, sizeof name, "model.layers.%zu.input_layernorm.weight", l);
+    NR_TRY(read_norm(m, norms, name, row, err));
+    snprintf(name, sizeof name, "model.layers.%zu.post_attention_layernorm.weight", l);
+    NR_TRY(read_norm(m, norms + step, name, row, err));
+    layer->norm1 = norms;
+    layer->norm2 = norms + step;
+    if (m->use == NR_USE_SHAPES) return NR_OK;
+    for (nr_site s = 0; s < NR_SITES; s++) {
+        size_t out, in;
+        nr_site_shape(c, s, &out, &in);
+        snprintf(name, sizeof name, "model.layers.%zu.%s", l, nr_site_tensors[s]);
+        NR_TRY(pack(m, &layer->site[s], out, in, name, nr_site_bias(c, s), err));
+    }
+    return NR_OK;
+}
+
+static nr_status load(nr_model *m, nr_error *err)
+{
+    const nr_config *c = m->config;
+    float *row = NULL;
+    nr_status st;
+    size_t step = c->C * m->ops->real_size;
+    NR_GO(nr_alloc(&m->layers, c->L, sizeof *m->layers, "layers", err));
+    NR_GO(nr_alloc(&m->norms, 2 * c->L + 1, step, "norms", err));
+    NR_GO(nr_alloc(&row, c->C, sizeof *row, "a row", err));
+    for (size_t l = 0; l < c->L; l++) NR_GO(load_layer(m, l, row, err));
+    char *last = (char *)m->norms + 2 * c->L * step;
+    NR_GO(read_norm(m, last, "model.norm.weight", row, err));
+    m->final_norm = last;
+    NR_GO(need(&m->embedding, m, err, "model.embed_tokens.weight"));
+    if (m->use != NR_USE_SHAPES)
+        NR_GO(pack(m, &m->head, c->V, c->C, c->tied ? "model.embed_tokens" : "lm_head", false, err));
+    m->packed_bytes = nr_model_packed_bytes(c, m->ops, m->use);
+done:
+    free(row);
+    return st;
+}
+
+nr_status nr_model_open_on(nr_model **out, const char *path, const nr_model_options *opt, const nr_ops *ops, nr_error *err)
+{
+    nr_model *m;
+    *out = NULL;
+    NR_TRY(nr_alloc(&m, 1, sizeof *m, "model", err));
+    m->ops = ops;
+    m->use = opt->use;
+    nr_threads_set(opt->threads);
+    nr_status st = nr_model_file_open(&m->file, path, opt->hub_folder, err);
+    if (st == NR_OK) {
+        m->config = &m->file->config;
+        st = load(m, err);
+    }
+    if (st != NR_OK) {
+        nr_model_close(m);
+        return st;
+    }
+    *out = m;
+    return NR_OK;
+}
+
+nr_status nr_model_open(nr_model **out, const char *path, const nr_model_options *opt, nr_error *err)
+{
+    const nr_ops *ops;
+    *out = NULL;
+    NR_TRY(nr_ops_cpu(&ops, opt->compute, err));
+    return nr_model_open_on(out, path, opt, ops, err);
+}
+
+void nr_model_close(nr_model *m)
+{
+    if (!m) return;
+    for (size_t l = 0; m->layers && l < m->config->L; l++)
+        for (nr_site s = 0; s < NR_SITES; s++) m->ops->linear_free(m->layers[l].site[s]);
+    if (m->head) m->ops->linear_free(m->head);
+    free(m->layers);
+    free(m->norms);
+    nr_model_file_close(m->file);
+    free(m);
+}
+
+void nr_model_get_info(const nr_model *m, nr_model_info *info)
+{
+    const nr_config *c = m->config;
+    *info = (nr_model_info){
+        .layers = c->L, .width = c->C, .ffn_width = c->F, .heads = c->H, .kv_heads = c->K, .head_size = c->D,
+        .vocabulary = c->V, .context = c->max_context, .weights = nr_model_weight_count(c),
+        .embedding_weights = (c->tied ? 1 : 2) * c->V * c->C, .tied = c->tied,
+    };
+    snprintf(info->architecture, sizeof info->architecture, "%s", c->architecture);
+    snprintf(info->name, sizeof info->name, "%s", c->name);
+}
