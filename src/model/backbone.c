@@ -116,7 +116,8 @@ void nr_model_close(nr_model *m)
 {
     if (!m) return;
     for (size_t l = 0; m->layers && l < m->config->L; l++)
-        for (nr_site s = 0; s < NR_SITES; s++) m->ops->linear_free(m->layers[l].site[s]);
+        for (nr_site s = 0; s < NR_SITES; s++)
+            if (m->layers[l].site[s]) m->ops->linear_free(m->layers[l].site[s]);
     if (m->head) m->ops->linear_free(m->head);
     free(m->layers);
     free(m->norms);

@@ -1,0 +1,437 @@
+/*
+ * extension.c - nr_extension: the trained weights of one method on a backbone.
+ *
+ * A method declares its parameters; they lie one after another in `values`
+ * (and `grads` while training), so that the optimizer, checkpoints and files
+ * are loops over one list. Matrices keep packed copies for products, made
+ * again by nr_extension_repack after every change of the values.
+ */
+#include <ctype.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/extension.h"
+
+void *nr_param_value(const nr_extension *e, const nr_param *p)
+{
+    return (char *)e->values + p->offset * e->model->ops->real_size;
+}
+
+void *nr_param_grad(const nr_extension *e, const nr_param *p)
+{
+    return e->grads ? (char *)e->grads + p->offset * e->model->ops->real_size : NULL;
+}
+
+double nr_extension_budget(const nr_extension *e)
+{
+    return e->settings.extra / 100 * (double)nr_model_weight_count(e->model->config);
+}
+
+nr_param *nr_extension_declare(nr_extension *e, size_t rows, size_t cols, bool vector, bool as_linear, const char *fmt, ...)
+{
+    if ((e->param_count & (e->param_count - 1)) == 0) { /* grows by doubling */
+        size_t cap = e->param_count ? 2 * e->param_count : 1;
+        nr_param *more = realloc(e->params, cap * sizeof *more);
+        if (!more) return NULL;
+        e->params = more;
+    }
+    nr_param *p = &e->params[e->param_count];
+    *p = (nr_param){.shape = {rows, cols}, .vector = vector, .decay = !vector, .as_linear = as_linear,
+                    .number = e->param_count, .offset = e->weights, .bias = -1};
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(p->name, sizeof p->name, fmt, args);
+    va_end(args);
+    e->weights += rows * cols;
+    e->param_count++;
+    return p;
+}
+
+/* ---- which layers ---- */
+
+static nr_status bad_layers(const nr_extension *e, nr_error *err)
+{
+    return nr_fail(err, NR_E_USAGE, "--layers: expected \"all\" or numbers and ranges below %zu such as 0-3,7, found \"%s\"",
+                   e->model->config->L, e->settings.layers.s);
+}
+
+static nr_status parse_layers(nr_extension *e, nr_error *err)
+{
+    const char *s = e->settings.layers.s;
+    size_t L = e->model->config->L;
+    NR_TRY(nr_alloc(&e->layer_on, L, sizeof *e->layer_on, "layer switches", err));
+    if (strcmp(s, "all") == 0) {
+        for (size_t l = 0; l < L; l++) e->layer_on[l] = true;
+        e->layer_count = L;
+        return NR_OK;
+    }
+    for (;;) {
+        char *end;
+        if (!isdigit((unsigned char)*s)) return bad_layers(e, err);
+        unsigned long from = strtoul(s, &end, 10), to = from;
+        if (*end == '-') {
+            s = end + 1;
+            if (!isdigit((unsigned char)*s)) return bad_layers(e, err);
+            to = strtoul(s, &end, 10);
+        }
+        if (to < from || to >= L) return bad_layers(e, err);
+        for (size_t l = from; l <= to; l++) {
+            e->layer_count += !e->layer_on[l];
+            e->layer_on[l] = true;
+        }
+        if (!*end) return NR_OK;
+        if (*end != ',') return bad_layers(e, err);
+        s = end + 1;
+    }
+}
+
+/* ---- values ---- */
+
+typedef struct {
+    nr_extension *e;
+    const nr_param *p;
+} init_job;
+
+enum { INIT_PIECE = 1 << 14 };
+
+static void init_piece(void *context, size_t piece)
+{
+    const init_job *job = context;
+    const nr_param *p = job->p;
+    const nr_ops *ops = job->e->model->ops;
+    size_t begin = piece * INIT_PIECE, end = NR_MIN(begin + INIT_PIECE, p->shape[0] * p->shape[1]);
+    void *value = nr_param_value(job->e, p);
+    uint64_t seed = job->e->settings.seed;
+    double scale = sqrt(p->init_variance);
+    for (size_t i = begin; i < end; i++) {
+        uint64_t index = (uint64_t)p->number << 40 | i;
+        if (p->init_uniform > 0)
+            nr_real_set(ops, value, i, p->init_uniform * (2 * nr_rng_uniform(seed, NR_RNG_INIT, index) - 1));
+        else if (scale > 0)
+            nr_real_set(ops, value, i, scale * nr_rng_normal(seed, NR_RNG_INIT, index));
+    }
+}
+
+static nr_status copy_tensor(nr_extension *e, const nr_param *p, nr_error *err)
+{
+    float *row;
+    NR_TRY(nr_alloc(&row, p->shape[1], sizeof *row, "a row", err));
+    for (size_t r = 0; r < p->shape[0]; r++) {
+        nr_tensor_read(row, p->copy, r, 1);
+        for (size_t i = 0; i < p->shape[1]; i++)
+            nr_real_set(e->model->ops, nr_param_value(e, p), r * p->shape[1] + i, (double)row[i]);
+    }
+    free(row);
+    return NR_OK;
+}
+
+static nr_status init_values(nr_extension *e, nr_error *err)
+{
+    for (size_t i = 0; i < e->param_count; i++) {
+        init_job job = {e, &e->params[i]};
+        if (job.p->copy)
+            NR_TRY(copy_tensor(e, job.p, err));
+        else
+            nr_parallel((job.p->shape[0] * job.p->shape[1] + INIT_PIECE - 1) / INIT_PIECE, init_piece, &job);
+    }
+    return NR_OK;
+}
+
+nr_status nr_extension_repack(nr_extension *e, nr_error *err)
+{
+    for (size_t i = 0; i < e->param_count; i++) {
+        const nr_param *p = &e->params[i];
+        if (!p->linear) continue;
+        const void *bias = p->bias < 0 ? NULL : nr_param_value(e, &e->params[p->bias]);
+        NR_TRY(e->model->ops->linear_pack(p->linear, nr_param_value(e, p), bias, err));
+    }
+    return NR_OK;
+}
+
+nr_status nr_extension_train(nr_extension *e, nr_error *err)
+{
+    if (e->grads) return NR_OK;
+    return nr_alloc(&e->grads, e->weights, e->model->ops->real_size, "gradients of the extension", err);
+}
+
+/* ---- life ---- */
+
+static nr_status make_linears(nr_extension *e, nr_error *err)
+{
+    const nr_model *m = e->model;
+    unsigned uses = NR_PACK_FORWARD | (m->use == NR_USE_TRAIN ? NR_PACK_BACKWARD_INPUT : 0);
+    for (size_t i = 0; i < e->param_count; i++) {
+        nr_param *p = &e->params[i];
+        if (p->as_linear)
+            NR_TRY(m->ops->linear_new(&p->linear, m->ops, p->shape[0], p->shape[1], p->bias >= 0, uses, err));
+    }
+    return NR_OK;
+}
+
+/* Everything but the values: declared, laid out, memory taken (not for
+ * NR_USE_SHAPES, where only sizes are wanted). */
+static nr_status create(nr_extension **out, const nr_model *m, const nr_settings *s, const nr_method *method, nr_error *err)
+{
+    nr_extension *e;
+    nr_status st;
+    *out = NULL;
+    NR_TRY(nr_alloc(&e, 1, sizeof *e, "extension", err));
+    e->model = m;
+    e->settings = *s;
+    e->on = true;
+    e->method = method;
+    NR_GO(parse_layers(e, err));
+    NR_GO(method->declare(e, err));
+    if (e->param_count == 0 || e->weights == 0) {
+        st = nr_fail(err, NR_E_USAGE, "--extra %g: too small for %s on this model", s->extra, method->name);
+        goto done;
+    }
+    if (m->use != NR_USE_SHAPES) {
+        NR_GO(nr_alloc(&e->values, e->weights, m->ops->real_size, "weights of the extension", err));
+        NR_GO(make_linears(e, err));
+        if (method->bind) NR_GO(method->bind(e, err));
+    }
+done:
+    if (st != NR_OK) nr_extension_close(e);
+    else *out = e;
+    return st;
+}
+
+nr_status nr_extension_new(nr_extension **out, const nr_model *m, const nr_settings *s, nr_error *err)
+{
+    const nr_setting *which = nr_setting_find("method");
+    char name[64];
+    *out = NULL;
+    nr_setting_get(s, which, name, sizeof name);
+    const nr_method *method = nr_method_find(name);
+    if (!method) return nr_fail(err, NR_E_USAGE, "--method: no method is called %s", name);
+    nr_extension *e;
+    NR_TRY(create(&e, m, s, method, err));
+    nr_status st = NR_OK;
+    if (e->values) {
+        NR_GO(init_values(e, err));
+        NR_GO(nr_extension_repack(e, err));
+    }
+    *out = e;
+    return NR_OK;
+done:
+    nr_extension_close(e);
+    return st;
+}
+
+void nr_extension_close(nr_extension *e)
+{
+    if (!e) return;
+    if (e->method && e->method->close) e->method->close(e);
+    for (size_t i = 0; i < e->param_count; i++)
+        if (e->params[i].linear) e->model->ops->linear_free(e->params[i].linear);
+    free(e->params);
+    free(e->values);
+    free(e->grads);
+    free(e->layer_on);
+    free(e->own);
+    json_decref(e->record);
+    free(e);
+}
+
+size_t nr_extension_weights(const nr_extension *e)
+{
+    return e->weights;
+}
+
+void nr_extension_switch(nr_extension *e, bool on)
+{
+    e->on = on;
+}
+
+/* ---- files ---- */
+
+static json_t *describe(const nr_extension *e)
+{
+    const nr_config *c = e->model->config;
+    double all = (double)nr_model_weight_count(c), embedding = (double)((c->tied ? 1 : 2) * c->V * c->C);
+    json_t *layers = json_array();
+    for (size_t l = 0; l < c->L; l++)
+        if (e->layer_on[l]) json_array_append_new(layers, json_integer((json_int_t)l));
+    return json_pack("{s:i, s:s, s:I, s:I, s:f, s:f, s:o, s:o}", "format_version", 1, "method", e->method->name,
+                     "width", (json_int_t)e->width, "weights", (json_int_t)e->weights,
+                     "share_of_all_weights", (double)e->weights / all,
+                     "share_of_non_embedding_weights", (double)e->weights / (all - embedding),
+                     "layers", layers, "settings", nr_settings_to_json(&e->settings, "method"));
+}
+
+char *nr_extension_describe(const nr_extension *e)
+{
+    json_t *j = describe(e);
+    char *text = j ? json_dumps(j, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(12)) : NULL;
+    json_decref(j);
+    return text;
+}
+
+static nr_status write_weights(const nr_extension *e, const char *path, nr_error *err)
+{
+    const nr_ops *ops = e->model->ops;
+    nr_tensor *tensors = NULL;
+    float *narrow = NULL;
+    nr_status st;
+    NR_GO(nr_alloc(&tensors, e->param_count, sizeof *tensors, "tensor list", err));
+    if (ops->real == NR_F64) {
+        NR_GO(nr_alloc(&narrow, e->weights, sizeof *narrow, "weights as float", err));
+        for (size_t i = 0; i < e->weights; i++) narrow[i] = (float)nr_real_get(ops, e->values, i);
+    }
+    const float *values = narrow ? narrow : e->values;
+    for (size_t i = 0; i < e->param_count; i++) {
+        nr_param *p = &e->params[i];
+        size_t n = p->shape[0] * p->shape[1];
+        tensors[i] = (nr_tensor){.name = p->name, .type = NR_F32, .ndim = p->vector ? 1 : 2,
+                                 .data = (const unsigned char *)(values + p->offset), .size = n * sizeof(float)};
+        tensors[i].shape[0] = p->vector ? n : p->shape[0];
+        tensors[i].shape[1] = p->vector ? 0 : p->shape[1];
+    }
+    st = nr_safetensors_write(path, tensors, e->param_count, NULL, err);
+done:
+    free(narrow);
+    free(tensors);
+    return st;
+}
+
+nr_status nr_extension_write(const nr_extension *e, const char *folder, const json_t *record, nr_error *err)
+{
+    char hex[65];
+    nr_status st;
+    NR_TRY(nr_make_folders(folder, err));
+    if (e->backbone[0]) memcpy(hex, e->backbone, sizeof hex);
+    else NR_TRY(nr_model_fingerprint(e->model, hex, err));
+    char *weights = nr_path_join(folder, "extension.safetensors");
+    char *config = nr_path_join(folder, "extension_config.json");
+    json_t *j = describe(e);
+    if (!weights || !config || !j) {
+        st = nr_fail(err, NR_E_MEMORY, "%s: not enough memory to save", folder);
+        goto done;
+    }
+    json_object_set_new(j, "backbone", json_pack("{s:s, s:s}", "name", e->model->config->name, "sha256", hex));
+    if (record) json_object_set(j, "training", (json_t *)record);
+    else if (e->record) json_object_set(j, "training", e->record);
+    NR_GO(write_weights(e, weights, err));
+    NR_GO(nr_json_save(j, config, err));
+done:
+    json_decref(j);
+    free(weights);
+    free(config);
+    return st;
+}
+
+nr_status nr_extension_save(const nr_extension *e, const char *folder, nr_error *err)
+{
+    return nr_extension_write(e, folder, NULL, err);
+}
+
+/* Values from a file's tensors: every parameter there, of its shape, and nothing else. */
+static nr_status read_weights(nr_extension *e, const char *path, nr_error *err)
+{
+    nr_safetensors *file;
+    nr_status st = NR_OK;
+    float *piece = NULL;
+    NR_TRY(nr_safetensors_open(&file, path, err));
+    for (size_t i = 0; i < e->param_count; i++) {
+        const nr_param *p = &e->params[i];
+        const nr_tensor *t = nr_safetensors_find(file, p->name);
+        size_t n = p->shape[0] * p->shape[1];
+        if (!t) {
+            st = nr_fail(err, NR_E_FORMAT, "%s: tensor %s is missing", path, p->name);
+            goto done;
+        }
+        if (t->size / nr_dtype_size(t->type) != n || (!p->vector && (t->ndim != 2 || t->shape[1] != p->shape[1]))) {
+            st = nr_fail(err, NR_E_MISMATCH, "%s: tensor %s: expected shape (%zu, %zu), found %zu values in %u dimensions",
+                         path, p->name, p->shape[0], p->shape[1], t->size / nr_dtype_size(t->type), t->ndim);
+            goto done;
+        }
+        free(piece);
+        NR_GO(nr_alloc(&piece, n, sizeof *piece, p->name, err));
+        nr_dequantise(piece, t->data, t->type, n);
+        for (size_t k = 0; k < n; k++) nr_real_set(e->model->ops, nr_param_value(e, p), k, (double)piece[k]);
+    }
+    if (file->count != e->param_count)
+        st = nr_fail(err, NR_E_MISMATCH, "%s: expected %zu tensors, found %zu", path, e->param_count, file->count);
+done:
+    free(piece);
+    nr_safetensors_close(file);
+    return st;
+}
+
+static nr_status check_backbone(nr_extension *e, const json_t *j, const char *path, bool allow_other, nr_error *err)
+{
+    const json_t *b = json_object_get(j, "backbone");
+    const char *hex, *name = "?";
+    char mine[65];
+    if (!json_is_object(b)) return nr_fail(err, NR_E_FORMAT, "%s: backbone: expected an object", path);
+    NR_TRY(nr_json_string(b, "sha256", true, &hex, path, err));
+    NR_TRY(nr_json_string(b, "name", false, &name, path, err));
+    NR_TRY(nr_model_fingerprint(e->model, mine, err));
+    if (strcmp(hex, mine) != 0 && !allow_other)
+        return nr_fail(err, NR_E_MISMATCH,
+                       "%s: trained on backbone %s (sha256 %.12s...), but %s has sha256 %.12s...; --allow-other-backbone overrides",
+                       path, name, hex, e->model->file->path, mine);
+    memcpy(e->backbone, mine, sizeof mine);
+    return NR_OK;
+}
+
+static nr_status load_from(nr_extension **out, const nr_model *m, const json_t *j, const char *config_path,
+                           const char *weights_path, bool allow_other, nr_error *err)
+{
+    size_t version, width;
+    const char *name;
+    nr_settings s;
+    nr_extension *e = NULL;
+    nr_status st;
+    NR_TRY(nr_json_size(j, "format_version", true, &version, config_path, err));
+    if (version != 1)
+        return nr_fail(err, NR_E_UNSUPPORTED, "%s: format_version %zu is newer than this program knows (1)", config_path, version);
+    NR_TRY(nr_json_string(j, "method", true, &name, config_path, err));
+    NR_TRY(nr_json_size(j, "width", true, &width, config_path, err));
+    const nr_method *method = nr_method_find(name);
+    if (!method) return nr_fail(err, NR_E_UNSUPPORTED, "%s: method %s is not known", config_path, name);
+    nr_settings_default(&s);
+    const json_t *settings = json_object_get(j, "settings");
+    if (!json_is_object(settings)) return nr_fail(err, NR_E_FORMAT, "%s: settings: expected an object", config_path);
+    NR_TRY(nr_settings_from_json(&s, settings, config_path, err));
+    s.width = width;
+    NR_TRY(create(&e, m, &s, method, err));
+    NR_GO(check_backbone(e, j, config_path, allow_other, err));
+    e->record = json_incref(json_object_get(j, "training"));
+    if (e->values) {
+        NR_GO(read_weights(e, weights_path, err));
+        NR_GO(nr_extension_repack(e, err));
+    }
+    *out = e;
+    return NR_OK;
+done:
+    nr_extension_close(e);
+    return st;
+}
+
+nr_status nr_extension_load(nr_extension **out, const nr_model *m, const char *folder, bool allow_other, nr_error *err)
+{
+    nr_status st;
+    json_t *j = NULL;
+    *out = NULL;
+    char *config = nr_path_join(folder, "extension_config.json");
+    char *weights = nr_path_join(folder, "extension.safetensors");
+    if (!config || !weights) {
+        st = nr_fail(err, NR_E_MEMORY, "%s: not enough memory to load", folder);
+        goto done;
+    }
+    if (!nr_path_exists(config)) {
+        st = nr_fail(err, NR_E_IO, "%s: not an extension: %s is missing", folder, config);
+        goto done;
+    }
+    NR_GO(nr_json_load(&j, config, err));
+    st = load_from(out, m, j, config, weights, allow_other, err);
+done:
+    json_decref(j);
+    free(config);
+    free(weights);
+    return st;
+}
