@@ -1,0 +1,145 @@
+/*
+ * backward.c - the walk down the layers: each step stands in reverse order of
+ * its forward line, which the comment above it repeats.
+ *
+ * dx (real) is the gradient of the residual stream and accumulates; scratch
+ * overwrites. Frozen matrices only pass gradients through. Below the lowest
+ * trained depth nothing runs at all, and in that layer nothing below the
+ * lowest hook.
+ */
+#include <string.h>
+
+#include "model/pass.h"
+
+typedef struct {
+    nr_pass *p;
+    size_t d, number, n;
+    bool own;
+    const nr_layer *layer;
+    nr_saved *s;
+    const nr_batch *b;
+} place;
+
+static bool has_site(const place *at, size_t ext, nr_site s)
+{
+    const nr_extension *e = at->p->ext[ext];
+    return e->method->site && nr_pass_extends(at->p, ext, at->number, at->own) && e->method->has_site(e, s);
+}
+
+/* Whether anything beside or in matrix s is trained, so that its input is wanted. */
+static bool wants_input(const place *at, nr_site s)
+{
+    if (at->layer->d_site[s]) return true;
+    for (size_t i = 0; i < at->p->ext_count; i++)
+        if (has_site(at, i, s)) return true;
+    return false;
+}
+
+/* dx [+]= W^T dy, and what stands beside W; weight gradients where trained.
+ * x may be NULL when wants_input says no. */
+static nr_status site_back(place *at, nr_site s, void *dx, nr_slot slot, const void *dy, const void *x, bool accumulate, nr_error *err)
+{
+    const nr_ops *ops = at->p->ops;
+    nr_linear *w = at->layer->site[s];
+    if (at->layer->d_site[s])
+        NR_TRY(ops->linear_back_weight(w, at->layer->d_site[s], at->layer->d_bias[s], dy, x, at->n, err));
+    NR_TRY(ops->linear_back_input(w, dx, slot, dy, at->n, accumulate, err));
+    for (size_t i = 0; i < at->p->ext_count; i++) {
+        if (!has_site(at, i, s)) continue;
+        nr_hook h = nr_pass_hook(at->p, i, at->d, at->number, at->b);
+        NR_TRY(at->p->ext[i]->method->site_back(&h, s, dx, slot, dy, x, err));
+    }
+    return NR_OK;
+}
+
+static nr_status blocks_back(place *at, void *dxn, nr_error *err)
+{
+    nr_pass *p = at->p;
+    for (size_t i = p->ext_count; i-- > 0;) {
+        const nr_method *m = p->ext[i]->method;
+        if (!m->block_back || !nr_pass_extends(p, i, at->number, at->own)) continue;
+        nr_hook h = nr_pass_hook(p, i, at->d, at->number, at->b);
+        NR_TRY(m->block_back(&h, dxn, p->s.dx, p->s.xn, err));
+    }
+    return NR_OK;
+}
+
+static nr_status feed_forward_back(place *at, bool last, nr_error *err)
+{
+    nr_pass *p = at->p;
+    nr_saved *s = at->s;
+    const nr_config *c = p->config;
+    const nr_ops *ops = p->ops;
+    size_t n = at->n;
+    void *dxn = p->s.block_out;
+    /* xn = norm2(x_mid): needed again by what is trained on it */
+    ops->rmsnorm(p->s.xn, s->rstd2, s->x_mid, at->layer->norm2, n, c->C, c->norm_eps);
+    if (last) { /* nothing below is trained: only the blocks' own weights want gradients */
+        memset(dxn, 0, n * c->C * ops->real_size);
+        return blocks_back(at, dxn, err);
+    }
+    ops->to_act(p->s.dy, p->s.dx, n * c->C);
+    /* x = x_mid + down(h) */
+    if (wants_input(at, NR_DOWN)) ops->glu(p->s.h, s->gate, s->up, c->act, n, c->F);
+    NR_TRY(site_back(at, NR_DOWN, p->s.dh, NR_ACT, p->s.dy, p->s.h, false, err));
+    /* h = act(gate) up */
+    ops->glu_back(p->s.dh, p->s.dup, p->s.dh, s->gate, s->up, c->act, n, c->F);
+    /* gate, up = W xn */
+    NR_TRY(site_back(at, NR_UP, dxn, NR_REAL, p->s.dup, p->s.xn, false, err));
+    NR_TRY(site_back(at, NR_GATE, dxn, NR_REAL, p->s.dh, p->s.xn, true, err));
+    /* x += blocks(xn) */
+    NR_TRY(blocks_back(at, dxn, err));
+    /* xn = norm2(x_mid) */
+    ops->rmsnorm_back(p->s.dx, at->layer->d_norm2, dxn, s->x_mid, at->layer->norm2, s->rstd2, n, c->C, p->s.norm_blocks);
+    return NR_OK;
+}
+
+static nr_status attention_back(place *at, nr_error *err)
+{
+    nr_pass *p = at->p;
+    nr_saved *s = at->s;
+    const nr_config *c = p->config;
+    const nr_ops *ops = p->ops;
+    size_t n = at->n;
+    void *dxn = p->s.block_out;
+    nr_attention a = {.B = at->b->B, .Tq = at->b->T, .H = c->H, .K = c->K, .D = c->D, .k_stride = c->K * c->D,
+                      .k_batch = at->b->T * c->K * c->D, .first = at->b->first};
+    a.scale = (float)(1 / __builtin_sqrt((double)c->D));
+    ops->to_act(p->s.dy, p->s.dx, n * c->C);
+    /* x_mid = x_in + o(attended) */
+    NR_TRY(site_back(at, NR_O, p->s.dattended, NR_ACT, p->s.dy, s->attended, false, err));
+    ops->attention_back(p->s.dq, p->s.dk, p->s.dv, p->s.dattended, s->attended, s->q, s->k, s->v, s->lse, &a, p->s.attention);
+    ops->rotary(p->s.dk, p->rope, p->pos, n, c->K, c->D, true);
+    ops->rotary(p->s.dq, p->rope, p->pos, n, c->H, c->D, true);
+    /* q, k, v = W norm1(x_in) */
+    if (wants_input(at, NR_Q) || wants_input(at, NR_K) || wants_input(at, NR_V))
+        ops->rmsnorm(p->s.xn, s->rstd1, s->x_in, at->layer->norm1, n, c->C, c->norm_eps);
+    NR_TRY(site_back(at, NR_V, dxn, NR_REAL, p->s.dv, p->s.xn, false, err));
+    NR_TRY(site_back(at, NR_K, dxn, NR_REAL, p->s.dk, p->s.xn, true, err));
+    NR_TRY(site_back(at, NR_Q, dxn, NR_REAL, p->s.dq, p->s.xn, true, err));
+    ops->rmsnorm_back(p->s.dx, at->layer->d_norm1, dxn, s->x_in, at->layer->norm1, s->rstd1, n, c->C, p->s.norm_blocks);
+    return NR_OK;
+}
+
+/* In the lowest trained layer the walk may end at the FFN's input: nothing
+ * below wants a gradient when only blocks are trained there. */
+static bool ends_at_blocks(const place *at)
+{
+    if (at->d != at->p->lowest || at->own) return false;
+    for (nr_site s = 0; s < NR_SITES; s++)
+        if (wants_input(at, s)) return false;
+    return true;
+}
+
+nr_status nr_pass_backward(nr_pass *p, const nr_batch *b, nr_error *err)
+{
+    for (size_t d = p->depth; d-- > p->lowest;) {
+        place at = {.p = p, .d = d, .n = b->B * b->T, .s = &p->saved[d], .b = b};
+        at.layer = nr_pass_layer(p, d, &at.number, &at.own);
+        if (p->opt.recompute) NR_TRY(nr_pass_run_layer(p, d, p->x_out, b, true, err));
+        bool last = ends_at_blocks(&at);
+        NR_TRY(feed_forward_back(&at, last, err));
+        if (!last) NR_TRY(attention_back(&at, err));
+    }
+    return NR_OK;
+}

@@ -1,0 +1,273 @@
+/*
+ * layout.c - the memory of a pass: walked once dry to add it up, once more to
+ * hand it out. nr_pass_plan_for is the dry walk alone.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/pass.h"
+
+static size_t slot_size(const nr_ops *ops, nr_slot slot)
+{
+    return slot == NR_REAL ? ops->real_size : ops->act_size;
+}
+
+static void *take(nr_pass *p, nr_slot slot, size_t elements)
+{
+    return nr_arena_take(&p->arena, elements, slot_size(p->ops, slot));
+}
+
+static void take_ext(nr_pass *p, void ***lists, size_t n, bool saved)
+{
+    for (size_t i = 0; i < p->ext_count; i++) {
+        const nr_method *m = p->ext[i]->method;
+        for (size_t a = 0; a < m->activation_count; a++) {
+            const nr_activation *act = &m->activations[a];
+            if (act->saved != saved) continue;
+            size_t count = act->size(p->ext[i], p->config, n);
+            void *at = act->wide ? nr_arena_take(&p->arena, count, sizeof(double)) : take(p, act->slot, count);
+            if (lists) lists[i][a] = at;
+        }
+    }
+}
+
+static void take_saved(nr_pass *p, nr_saved *s, size_t n)
+{
+    const nr_config *c = p->config;
+#define NR_X(name, slot, size) s->name = take(p, slot, size);
+    NR_SAVED_LIST(NR_X)
+#undef NR_X
+    take_ext(p, s->ext, n, true);
+}
+
+/* Depths below the lowest trained one keep nothing, so they share the slot of
+ * a recomputed layer; a pass that doesn't train has that one slot only. */
+static void lay_out_saved(nr_pass *p, size_t n)
+{
+    const nr_config *c = p->config;
+    nr_saved shared = {0}, *first_shared = NULL;
+    for (size_t d = 0; d < p->depth; d++) {
+        nr_saved *s = &p->saved[d];
+        bool keeps = p->opt.train && d >= p->lowest;
+        if (keeps || d == 0) s->x_in = take(p, NR_REAL, n * c->C);
+        else s->x_in = p->saved[0].x_in;
+        if (keeps && !p->opt.recompute) {
+            take_saved(p, s, n);
+        } else if (!first_shared) {
+            take_saved(p, s, n);
+            first_shared = s;
+            shared = *s;
+        } else {
+            void *x_in = s->x_in;
+            void ***ext = s->ext;
+            *s = shared;
+            s->x_in = x_in;
+            s->ext = ext;
+            for (size_t i = 0; ext && i < p->ext_count; i++)
+                memcpy(ext[i], first_shared->ext[i], p->ext[i]->method->activation_count * sizeof(void *));
+        }
+    }
+    p->x_out = take(p, NR_REAL, n * c->C);
+}
+
+static size_t attention_scratch(const nr_pass *p)
+{
+    const nr_config *c = p->config;
+    nr_attention a = {.B = p->opt.B, .Tq = p->opt.T, .H = c->H, .K = c->K, .D = c->D, .k_stride = c->K * c->D,
+                      .k_batch = p->opt.T * c->K * c->D, .scale = 1};
+    if (p->opt.cache_context) {
+        a.start = p->opt.cache_context - p->opt.T;
+        a.k_batch = p->opt.cache_context * c->K * c->D;
+    }
+    size_t forward = p->ops->attention_scratch(&a, false);
+    size_t backward = p->opt.train ? p->ops->attention_scratch(&a, true) : 0;
+    return NR_MAX(forward, backward);
+}
+
+static void lay_out(nr_pass *p)
+{
+    const nr_config *c = p->config;
+    const nr_ops *ops = p->ops;
+    size_t n = p->opt.B * p->opt.T;
+    lay_out_saved(p, n);
+    p->plan[0] = p->arena.used;
+#define NR_X(name, slot, size, always) p->s.name = (always) || p->opt.train ? take(p, slot, size) : NULL;
+    NR_SCRATCH_LIST(NR_X)
+#undef NR_X
+    take_ext(p, p->s.ext, n, false);
+    p->s.attention = nr_arena_take(&p->arena, attention_scratch(p), 1);
+    p->rope = take(p, NR_REAL, p->positions * c->D);
+    p->pos = nr_arena_take(&p->arena, n, sizeof *p->pos);
+    p->row_is_new = nr_arena_take(&p->arena, n, 1);
+    p->nll = nr_arena_take(&p->arena, n, sizeof *p->nll);
+    p->plan[1] = p->arena.used - p->plan[0];
+    p->logits = take(p, NR_REAL, p->head_rows * c->V);
+    p->d_logits = p->opt.train ? take(p, NR_ACT, p->head_rows * c->V) : NULL;
+    p->plan[2] = p->arena.used - p->plan[0] - p->plan[1];
+    for (size_t d = 0; d < p->depth; d++) {
+        size_t cells = p->opt.cache_context ? p->opt.B * p->opt.cache_context * c->K * c->D : 0;
+        void *k = nr_arena_take(&p->arena, cells, ops->act_size), *v = nr_arena_take(&p->arena, cells, ops->act_size);
+        if (p->cache_k) p->cache_k[d] = k, p->cache_v[d] = v;
+    }
+    p->plan[3] = p->arena.used - p->plan[0] - p->plan[1] - p->plan[2];
+}
+
+/* ---- what is trained where ---- */
+
+bool nr_pass_extends(const nr_pass *p, size_t ext, size_t number, bool own)
+{
+    return !own && p->ext[ext]->on && p->ext[ext]->layer_on[number];
+}
+
+static bool has_hooks(const nr_method *m)
+{
+    return m->block || m->site;
+}
+
+static size_t lowest_trained(const nr_pass *p)
+{
+    for (size_t d = 0; d < p->depth; d++) {
+        size_t number = d;
+        bool own = p->walker && !p->walker->method->layer_at(p->walker, d, &number);
+        if (own) return d;
+        for (size_t i = 0; i < p->ext_count; i++)
+            if (has_hooks(p->ext[i]->method) && p->ext[i]->layer_on[number]) return d;
+    }
+    return p->depth;
+}
+
+const nr_layer *nr_pass_layer(const nr_pass *p, size_t depth, size_t *number, bool *own)
+{
+    *number = depth;
+    *own = p->walker && !p->walker->method->layer_at(p->walker, depth, number);
+    return *own ? &p->walker->own[*number] : &p->model->layers[*number];
+}
+
+/* ---- life ---- */
+
+static size_t default_head_rows(const nr_config *c, size_t n)
+{
+    size_t rows = ((size_t)12 << 20) / c->V; /* about 50 MB of float logits */
+    rows = NR_MAX(rows / 64 * 64, 64);
+    return NR_MIN(rows, n);
+}
+
+static nr_status set_up(nr_pass *p, const nr_model *m, nr_extension *const *ext, size_t ext_count,
+                        const nr_pass_options *opt, nr_error *err)
+{
+    p->model = m;
+    p->config = m->config;
+    p->ops = m->ops;
+    p->opt = *opt;
+    p->ext_count = ext_count;
+    p->depth = m->config->L;
+    p->positions = NR_MAX(opt->T, opt->cache_context);
+    if (p->positions > m->config->max_context)
+        return nr_fail(err, NR_E_USAGE, "context: expected at most %zu tokens (the model's), found %zu",
+                       m->config->max_context, p->positions);
+    NR_TRY(nr_alloc(&p->ext, ext_count + 1, sizeof *p->ext, "extension list", err));
+    for (size_t i = 0; i < ext_count; i++) {
+        p->ext[i] = ext[i];
+        if (!ext[i]->method->depth) continue;
+        if (p->walker)
+            return nr_fail(err, NR_E_UNSUPPORTED, "extensions: only one of them may insert layers, found two");
+        p->walker = ext[i];
+        p->depth = ext[i]->method->depth(ext[i]);
+    }
+    p->lowest = opt->train ? lowest_trained(p) : p->depth;
+    p->head_rows = opt->head_rows ? opt->head_rows : default_head_rows(m->config, opt->B * opt->T);
+    return nr_alloc(&p->saved, p->depth, sizeof *p->saved, "layer table", err);
+}
+
+static nr_status pointer_table(nr_pass *p, void ****out, nr_error *err)
+{
+    void ***lists;
+    NR_TRY(nr_alloc(&lists, p->ext_count + 1, sizeof *lists, "activation table", err));
+    *out = lists;
+    for (size_t i = 0; i < p->ext_count; i++)
+        NR_TRY(nr_alloc(&lists[i], p->ext[i]->method->activation_count + 1, sizeof **lists, "activation table", err));
+    return NR_OK;
+}
+
+static void free_table(const nr_pass *p, void ***lists)
+{
+    for (size_t i = 0; lists && i < p->ext_count; i++) free(lists[i]);
+    free(lists);
+}
+
+static nr_status prepare_linears(nr_pass *p, size_t n, nr_error *err)
+{
+    const nr_ops *ops = p->ops;
+    for (size_t d = 0; d < p->depth; d++) {
+        size_t number;
+        bool own;
+        const nr_layer *layer = nr_pass_layer(p, d, &number, &own);
+        for (nr_site s = 0; s < NR_SITES; s++) NR_TRY(ops->linear_prepare(layer->site[s], n, own && p->opt.train, err));
+    }
+    for (size_t i = 0; i < p->ext_count; i++)
+        for (size_t k = 0; k < p->ext[i]->param_count; k++)
+            if (p->ext[i]->params[k].linear)
+                NR_TRY(ops->linear_prepare(p->ext[i]->params[k].linear, n, p->opt.train, err));
+    return ops->linear_prepare(p->model->head, NR_MIN(n, p->head_rows), false, err);
+}
+
+nr_status nr_pass_new(nr_pass **out, const nr_model *m, nr_extension *const *ext, size_t ext_count,
+                      const nr_pass_options *opt, nr_error *err)
+{
+    nr_pass *p;
+    nr_status st;
+    *out = NULL;
+    NR_TRY(nr_alloc(&p, 1, sizeof *p, "pass", err));
+    NR_GO(set_up(p, m, ext, ext_count, opt, err));
+    NR_GO(pointer_table(p, &p->s.ext, err));
+    for (size_t d = 0; d < p->depth; d++) NR_GO(pointer_table(p, &p->saved[d].ext, err));
+    NR_GO(nr_alloc(&p->cache_k, p->depth, sizeof *p->cache_k, "cache table", err));
+    NR_GO(nr_alloc(&p->cache_v, p->depth, sizeof *p->cache_v, "cache table", err));
+    lay_out(p);
+    NR_GO(nr_arena_commit(&p->arena, "activations", err));
+    lay_out(p);
+    nr_rope_table(p->rope, p->ops, p->config, p->positions);
+    NR_GO(prepare_linears(p, opt->B * opt->T, err));
+    *out = p;
+    return NR_OK;
+done:
+    nr_pass_free(p);
+    return st;
+}
+
+nr_status nr_pass_plan_for(nr_pass_plan *plan, const nr_model *m, nr_extension *const *ext, size_t ext_count,
+                           const nr_pass_options *opt)
+{
+    nr_pass p = {0};
+    nr_status st = set_up(&p, m, ext, ext_count, opt, NULL);
+    if (st == NR_OK) {
+        lay_out(&p);
+        *plan = (nr_pass_plan){p.plan[0], p.plan[1], p.plan[2], p.plan[3], p.arena.used};
+    }
+    free(p.ext);
+    free(p.saved);
+    return st;
+}
+
+void nr_pass_free(nr_pass *p)
+{
+    if (!p) return;
+    for (size_t d = 0; p->saved && d < p->depth; d++) free_table(p, p->saved[d].ext);
+    free_table(p, p->s.ext);
+    free(p->saved);
+    free(p->cache_k);
+    free(p->cache_v);
+    nr_arena_free(&p->arena);
+    free(p->ext);
+    free(p);
+}
+
+void nr_pass_observe(nr_pass *p, nr_observation *o)
+{
+    p->observation = o;
+}
+
+size_t nr_pass_head_rows(const nr_pass *p)
+{
+    return p->head_rows;
+}

@@ -1,0 +1,62 @@
+/*
+ * loss.c - the vocabulary's end of a pass: logits of a few rows at a time,
+ * cross-entropy, and the gradient that starts the walk down. A (B T, V) matrix
+ * never exists.
+ */
+#include <string.h>
+
+#include "model/pass.h"
+
+nr_status nr_pass_logits(nr_pass *p, const void **logits, size_t row, size_t count, nr_error *err)
+{
+    if (row + count > p->rows || count > p->head_rows)
+        return nr_fail(err, NR_E_USAGE, "logits: expected rows within %zu and at most %zu of them, found %zu from %zu",
+                       p->rows, p->head_rows, count, row);
+    const void *x = nr_at(p, p->s.final_xn, NR_ACT, row * p->config->C);
+    NR_TRY(p->ops->linear(p->model->head, p->logits, NR_REAL, x, count, false, err));
+    *logits = p->logits;
+    return NR_OK;
+}
+
+/* Rows [row, row + count): logits, losses, and d final_xn (real) in block_out. */
+static nr_status chunk(nr_pass *p, const nr_batch *b, size_t row, size_t count, bool backward, nr_error *err)
+{
+    const nr_config *c = p->config;
+    const void *logits;
+    NR_TRY(nr_pass_logits(p, &logits, row, count, err));
+    void *d_logits = backward ? p->d_logits : NULL;
+    p->ops->cross_entropy(p->nll + row, d_logits, logits, b->targets + row, 1.0 / (double)b->step_tokens, count, c->V);
+    if (!backward) return NR_OK;
+    return p->ops->linear_back_input(p->model->head, nr_at(p, p->s.block_out, NR_REAL, row * c->C), NR_REAL,
+                                     p->d_logits, count, false, err);
+}
+
+static void add_up(const nr_pass *p, const nr_batch *b, nr_losses *sum)
+{
+    for (size_t i = 0; i < p->rows; i++) {
+        if (b->targets[i] < 0) continue;
+        sum->nll += p->nll[i];
+        sum->nll_domain[p->row_is_new[i]] += p->nll[i];
+        sum->targets[p->row_is_new[i]]++;
+    }
+    for (size_t k = 0; k < 2; k++) sum->local[k] += p->local.local[k];
+    sum->local_weighted += p->local.local_weighted;
+}
+
+nr_status nr_pass_loss(nr_pass *p, const nr_batch *b, bool backward, nr_losses *sum, double *nll, nr_error *err)
+{
+    const nr_config *c = p->config;
+    size_t n = p->rows;
+    if (!b->targets) return nr_fail(err, NR_E_USAGE, "loss: expected targets, found none");
+    if (backward && (!p->opt.train || b->step_tokens == 0))
+        return nr_fail(err, NR_E_USAGE, "backward: expected a training pass and a count of the step's tokens");
+    for (size_t row = 0; row < n; row += p->head_rows)
+        NR_TRY(chunk(p, b, row, NR_MIN(p->head_rows, n - row), backward, err));
+    if (sum) add_up(p, b, sum);
+    if (nll) memcpy(nll, p->nll, n * sizeof *nll);
+    if (!backward || p->lowest == p->depth) return NR_OK;
+    /* final_xn = norm(x_out) */
+    memset(p->s.dx, 0, n * c->C * p->ops->real_size);
+    p->ops->rmsnorm_back(p->s.dx, NULL, p->s.block_out, p->x_out, p->model->final_norm, p->s.final_rstd, n, c->C, NULL);
+    return nr_pass_backward(p, b, err);
+}

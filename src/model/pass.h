@@ -1,0 +1,101 @@
+/*
+ * pass.h - the inside of nr_pass, shared by layout.c, forward.c, backward.c
+ * and loss.c.
+ *
+ * Memory. Every buffer stands once in one of two lists below, with its type,
+ * its size and whether it is kept until the backward pass. Saved buffers exist
+ * once a depth; with --recompute layer only x_in does, and the rest of the
+ * saved list shrinks to one slot that backward fills again layer by layer.
+ */
+#ifndef NR_PASS_H
+#define NR_PASS_H
+
+#include "model/extension.h"
+
+/* X(name, slot, elements): kept from forward to backward, per depth. n = B T rows. */
+#define NR_SAVED_LIST(X)                                             \
+    X(x_mid, NR_REAL, n * c->C)         /* after attention */         \
+    X(rstd1, NR_REAL, n)                                             \
+    X(rstd2, NR_REAL, n)                                             \
+    X(q, NR_ACT, n * c->H * c->D)       /* rotated */                 \
+    X(k, NR_ACT, n * c->K * c->D)       /* rotated */                 \
+    X(v, NR_ACT, n * c->K * c->D)                                    \
+    X(attended, NR_ACT, n * c->H * c->D)                             \
+    X(lse, NR_REAL, n * c->H)                                        \
+    X(gate, NR_ACT, n * c->F)                                        \
+    X(up, NR_ACT, n * c->F)
+
+/* X(name, slot, elements, in inference too) */
+#define NR_SCRATCH_LIST(X)                                                   \
+    X(xn, NR_ACT, n * c->C, true)           /* normed input */                \
+    X(h, NR_ACT, n * c->F, true)            /* act(gate) up */                \
+    X(final_rstd, NR_REAL, n, true)                                          \
+    X(final_xn, NR_ACT, n * c->C, true)     /* input of the head */           \
+    X(block_out, NR_REAL, n * c->C, true)   /* observed outputs; d xn in backward */ \
+    X(dx, NR_REAL, n * c->C, false)         /* gradient of the residual */    \
+    X(dy, NR_ACT, n * c->C, false)          /* the same as matrix input */    \
+    X(dh, NR_ACT, n * c->F, false)                                           \
+    X(dup, NR_ACT, n * c->F, false)                                          \
+    X(dq, NR_ACT, n * c->H * c->D, false)                                    \
+    X(dk, NR_ACT, n * c->K * c->D, false)                                    \
+    X(dv, NR_ACT, n * c->K * c->D, false)                                    \
+    X(dattended, NR_ACT, n * c->H * c->D, false)                             \
+    X(norm_blocks, NR_REAL, (n / NR_ROW_BLOCK + 1) * c->C, false)
+
+typedef struct {
+    void *x_in; /* real (n, C): the residual as it enters */
+#define NR_X(name, slot, size) void *name;
+    NR_SAVED_LIST(NR_X)
+#undef NR_X
+    void ***ext; /* [extension][activation] */
+} nr_saved;
+
+struct nr_pass {
+    const nr_model *model;
+    const nr_config *config;
+    const nr_ops *ops;
+    nr_pass_options opt;
+    struct nr_extension **ext;
+    size_t ext_count;
+    const struct nr_extension *walker; /* whose depth/layer_at counts, or NULL */
+    size_t depth;                      /* of the walk */
+    size_t lowest;                     /* first depth with something trained; depth when nothing is */
+    nr_arena arena;
+    nr_saved *saved;                   /* (depth); depths may share buffers */
+    void *x_out;                       /* real (n, C): residual after the last layer */
+    struct {
+#define NR_X(name, slot, size, always) void *name;
+        NR_SCRATCH_LIST(NR_X)
+#undef NR_X
+        void ***ext;                   /* [extension][activation] */
+        void *attention;
+    } s;
+    void **cache_k, **cache_v;         /* (depth) each act (B, context, K D) */
+    void *rope;                        /* real (positions, D) */
+    size_t positions;
+    int32_t *pos;                      /* (n) */
+    uint8_t *row_is_new;               /* (n) */
+    double *nll;                       /* (n) */
+    void *logits;                      /* real (head_rows, V) */
+    void *d_logits;                    /* act (head_rows, V) */
+    size_t head_rows;
+    size_t prepared;                   /* rows that the linears are prepared for */
+    size_t rows;                       /* of the latest forward */
+    nr_observation *observation;
+    nr_losses local;                   /* local losses of the latest forward */
+    size_t plan[4];                    /* bytes: saved, scratch, logits, cache */
+};
+
+/* What stands at a depth: the layer, and its backbone number or -1 for an own copy. */
+const nr_layer *nr_pass_layer(const nr_pass *p, size_t depth, size_t *number, bool *own);
+/* A hook's view at this depth. */
+nr_hook nr_pass_hook(nr_pass *p, size_t ext, size_t depth, size_t number, const nr_batch *b);
+/* Whether extension i has hooks at backbone layer `number`. */
+bool nr_pass_extends(const nr_pass *p, size_t ext, size_t number, bool own);
+void *nr_at(const nr_pass *p, void *base, nr_slot slot, size_t element);
+void nr_copy(void *dst, const void *src, size_t bytes); /* in parallel */
+/* Runs depth d from saved[d].x_in into x (real (n, C)); again: a second run in backward. */
+nr_status nr_pass_run_layer(nr_pass *p, size_t d, void *x, const nr_batch *b, bool again, nr_error *err);
+nr_status nr_pass_backward(nr_pass *p, const nr_batch *b, nr_error *err);
+
+#endif
