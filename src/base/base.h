@@ -58,7 +58,8 @@ void *nr_arena_take(nr_arena *a, size_t count, size_t size);
 nr_status nr_arena_commit(nr_arena *a, const char *what, nr_error *err);
 void nr_arena_free(nr_arena *a);
 
-/* A string that grows. On failure `failed` is set and later calls do nothing. */
+/* A string that grows; a NUL stands after its `size` bytes (data is NULL before
+ * the first call). On failure `failed` is set and later calls do nothing. */
 typedef struct {
     char *data;
     size_t size, cap;
@@ -84,7 +85,8 @@ bool nr_path_is_folder(const char *path);
 bool nr_path_exists(const char *path);
 char *nr_path_join(const char *a, const char *b); /* malloc'ed */
 nr_status nr_make_folders(const char *path, nr_error *err);
-/* Removes a folder and what is in it. */
+/* Removes a folder and what is in it; links are removed, not followed. One that
+ * isn't there is no error. */
 nr_status nr_remove_folder(const char *path, nr_error *err);
 
 /* A file written beside its final name, then synced and renamed over it, with
@@ -141,7 +143,7 @@ nr_status nr_json_string(const json_t *o, const char *key, bool required, const 
 /* ---- settings.c ---- */
 
 typedef struct {
-    const char *group, *name, *default_text, *choices, *argument, *help;
+    const char *group, *name, *choices, *argument, *help;
     char type; /* U F B E S */
     size_t offset;
     double lo, hi;

@@ -1,0 +1,29 @@
+/* clock.c - time, memory and cores, as the kernel reports them. */
+#include <sched.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/base.h"
+
+double nr_clock(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+size_t nr_memory_peak(void)
+{
+    struct rusage r;
+    if (getrusage(RUSAGE_SELF, &r) != 0 || r.ru_maxrss < 0) return 0;
+    return (size_t)r.ru_maxrss * 1024; /* Linux counts KiB */
+}
+
+size_t nr_core_count(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0) return (size_t)CPU_COUNT(&set);
+    long n = sysconf(_SC_NPROCESSORS_ONLN); /* more cores than cpu_set_t has bits */
+    return n > 0 ? (size_t)n : 1;
+}

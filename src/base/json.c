@@ -1,0 +1,162 @@
+/*
+ * json.c - jansson with our errors and limits. Refuses duplicate keys, nesting
+ * deeper than MAX_DEPTH (a parser that recurses must not be led off its
+ * stack), files larger than MAX_BYTES, and fields of the wrong kind or range.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/base.h"
+
+#define MAX_DEPTH 64
+#define MAX_BYTES ((size_t)512 << 20)
+#define MAX_EXACT 9007199254740992 /* 2^53: what every JSON reader keeps exactly */
+
+/* Deepest nesting of brackets outside strings. */
+static size_t depth_of(const char *text, size_t n)
+{
+    size_t depth = 0, deepest = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < n; i++) {
+        char c = text[i];
+        if (in_string) {
+            if (c == '\\')
+                i++;
+            else if (c == '"')
+                in_string = false;
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '{' || c == '[') {
+            depth++;
+            deepest = NR_MAX(deepest, depth);
+        } else if ((c == '}' || c == ']') && depth > 0) {
+            depth--;
+        }
+    }
+    return deepest;
+}
+
+nr_status nr_json_parse(json_t **out, const char *text, size_t n, const char *where, nr_error *err)
+{
+    *out = NULL;
+    if (n > MAX_BYTES)
+        return nr_fail(err, NR_E_FORMAT, "%s: expected at most %zu bytes of JSON, found %zu", where, MAX_BYTES, n);
+    size_t depth = depth_of(text, n);
+    if (depth > MAX_DEPTH)
+        return nr_fail(err, NR_E_FORMAT, "%s: expected JSON nested at most %d deep, found %zu", where, MAX_DEPTH,
+                       depth);
+    json_error_t e;
+    *out = json_loadb(text, n, JSON_REJECT_DUPLICATES, &e);
+    if (*out) return NR_OK;
+    if (json_error_code(&e) == json_error_out_of_memory)
+        return nr_fail(err, NR_E_MEMORY, "%s: out of memory reading %zu bytes of JSON", where, n);
+    return nr_fail(err, NR_E_FORMAT, "%s: not JSON: line %d, column %d: %s", where, e.line, e.column, e.text);
+}
+
+nr_status nr_json_load(json_t **out, const char *path, nr_error *err)
+{
+    nr_map m;
+    *out = NULL;
+    NR_TRY(nr_map_open(&m, path, err));
+    nr_status st = nr_json_parse(out, (const char *)m.data, m.size, path, err);
+    nr_map_close(&m);
+    return st;
+}
+
+nr_status nr_json_save(const json_t *j, const char *path, nr_error *err)
+{
+    char *text = json_dumps(j, JSON_SORT_KEYS | JSON_INDENT(2));
+    if (!text) return nr_fail(err, NR_E_MEMORY, "%s: out of memory writing JSON", path);
+    nr_writer w;
+    nr_status st = nr_writer_open(&w, path, err);
+    if (st == NR_OK) {
+        nr_writer_write(&w, text, strlen(text));
+        nr_writer_write(&w, "\n", 1);
+        st = nr_writer_commit(&w, err);
+    }
+    free(text);
+    return st;
+}
+
+static const char *kind_of(const json_t *v)
+{
+    switch (json_typeof(v)) {
+    case JSON_OBJECT: return "an object";
+    case JSON_ARRAY: return "a list";
+    case JSON_STRING: return "a string";
+    case JSON_INTEGER: return "a whole number";
+    case JSON_REAL: return "a fraction";
+    case JSON_TRUE:
+    case JSON_FALSE: return "true or false";
+    case JSON_NULL: return "null";
+    }
+    return "something unknown";
+}
+
+/* The field, NULL when it is absent or null. A missing required one is an error. */
+static nr_status field(const json_t **v, const json_t *o, const char *key, bool required, const char *want,
+                       const char *where, nr_error *err)
+{
+    *v = NULL;
+    if (!json_is_object(o))
+        return nr_fail(err, NR_E_FORMAT, "%s: expected an object with \"%s\", found %s", where, key,
+                       o ? kind_of(o) : "nothing");
+    const json_t *found = json_object_get(o, key);
+    if (found && !json_is_null(found))
+        *v = found;
+    else if (required)
+        return nr_fail(err, NR_E_FORMAT, "%s: \"%s\": expected %s, found %s", where, key, want,
+                       found ? "null" : "nothing");
+    return NR_OK;
+}
+
+static nr_status wrong_kind(const json_t *v, const char *key, const char *want, const char *where, nr_error *err)
+{
+    return nr_fail(err, NR_E_FORMAT, "%s: \"%s\": expected %s, found %s", where, key, want, kind_of(v));
+}
+
+nr_status nr_json_size(const json_t *o, const char *key, bool required, size_t *v, const char *where, nr_error *err)
+{
+    const json_t *found;
+    const char *want = "a whole number";
+    NR_TRY(field(&found, o, key, required, want, where, err));
+    if (!found) return NR_OK;
+    if (!json_is_integer(found)) return wrong_kind(found, key, want, where, err);
+    json_int_t i = json_integer_value(found);
+    if (i < 0 || i > MAX_EXACT)
+        return nr_fail(err, NR_E_FORMAT, "%s: \"%s\": expected a whole number from 0 to 2^53, found %lld", where, key,
+                       (long long)i);
+    *v = (size_t)i;
+    return NR_OK;
+}
+
+nr_status nr_json_double(const json_t *o, const char *key, bool required, double *v, const char *where, nr_error *err)
+{
+    const json_t *found;
+    NR_TRY(field(&found, o, key, required, "a number", where, err));
+    if (!found) return NR_OK;
+    if (!json_is_number(found)) return wrong_kind(found, key, "a number", where, err);
+    *v = json_number_value(found);
+    return NR_OK;
+}
+
+nr_status nr_json_bool(const json_t *o, const char *key, bool required, bool *v, const char *where, nr_error *err)
+{
+    const json_t *found;
+    NR_TRY(field(&found, o, key, required, "true or false", where, err));
+    if (!found) return NR_OK;
+    if (!json_is_boolean(found)) return wrong_kind(found, key, "true or false", where, err);
+    *v = json_is_true(found);
+    return NR_OK;
+}
+
+nr_status nr_json_string(const json_t *o, const char *key, bool required, const char **v, const char *where,
+                         nr_error *err)
+{
+    const json_t *found;
+    NR_TRY(field(&found, o, key, required, "a string", where, err));
+    if (!found) return NR_OK;
+    if (!json_is_string(found)) return wrong_kind(found, key, "a string", where, err);
+    *v = json_string_value(found);
+    return NR_OK;
+}
