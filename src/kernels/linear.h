@@ -1,0 +1,56 @@
+/*
+ * linear.h - the matrix product of ops.h: what its versions share, and the
+ * names that the op tables take.
+ *
+ *   set    file                        real  act
+ *   cpu    linear_dnnl.c (oneDNN) or   f32   f32 or bf16, as the table says
+ *          linear_own.c (own loops)
+ *   ref32  linear_ref.c                f32   f32
+ *   ref64  linear_ref.c                f64   f64
+ *
+ * An nr_linear is made for one table (ops->act decides its packing). After
+ * packing, forward and backward calls on the same matrix may run at the same
+ * time on several threads; packing itself may not overlap with them.
+ */
+#ifndef NR_LINEAR_H
+#define NR_LINEAR_H
+
+#include "kernels/ops.h"
+
+/* Common head: every version embeds it as its first member. */
+struct nr_linear {
+    const nr_ops *ops;
+    size_t out, in;
+    unsigned uses; /* NR_PACK_* */
+    bool has_bias;
+};
+
+#define NR_LINEAR_DECLARE(set)                                                                                        \
+    nr_status nr_linear_##set##_new(nr_linear **w, const nr_ops *ops, size_t out, size_t in, bool bias, unsigned uses, \
+                                    nr_error *err);                                                                   \
+    void nr_linear_##set##_free(nr_linear *w);                                                                        \
+    size_t nr_linear_##set##_bytes(const nr_ops *ops, size_t out, size_t in, unsigned uses);                          \
+    nr_status nr_linear_##set##_pack(nr_linear *w, const void *weight, const void *bias, nr_error *err);              \
+    nr_status nr_linear_##set##_pack_tensor(nr_linear *w, const nr_tensor *weight, const nr_tensor *bias,             \
+                                            nr_error *err);                                                           \
+    nr_status nr_linear_##set##_prepare(nr_linear *w, size_t n, bool weight_gradient, nr_error *err);                 \
+    nr_status nr_linear_##set##_forward(nr_linear *w, void *y, nr_slot slot, const void *x, size_t n, bool accumulate, \
+                                        nr_error *err);                                                               \
+    nr_status nr_linear_##set##_back_input(nr_linear *w, void *dx, nr_slot slot, const void *dy, size_t n,            \
+                                           bool accumulate, nr_error *err);                                           \
+    nr_status nr_linear_##set##_back_weight(nr_linear *w, void *dw, void *dbias, const void *dy, const void *x,       \
+                                            size_t n, nr_error *err)
+
+NR_LINEAR_DECLARE(cpu);
+NR_LINEAR_DECLARE(ref32);
+NR_LINEAR_DECLARE(ref64);
+
+/* The linear_* fields of an nr_ops initializer: NR_LINEAR_FIELDS(cpu). */
+#define NR_LINEAR_FIELDS(set)                                                                            \
+    .linear_new = nr_linear_##set##_new, .linear_free = nr_linear_##set##_free,                          \
+    .linear_bytes = nr_linear_##set##_bytes, .linear_pack = nr_linear_##set##_pack,                      \
+    .linear_pack_tensor = nr_linear_##set##_pack_tensor, .linear_prepare = nr_linear_##set##_prepare,    \
+    .linear = nr_linear_##set##_forward, .linear_back_input = nr_linear_##set##_back_input,              \
+    .linear_back_weight = nr_linear_##set##_back_weight
+
+#endif
