@@ -11,19 +11,19 @@
 #include <math.h>
 #include <string.h>
 
-#define real float
+#define scalar float
 #define NR_REF(name) name##_f32
 #define NR_REF_NAME "ref-fp32"
 #define NR_REF_DTYPE NR_F32
 #define NR_REF_LINEAR NR_LINEAR_FIELDS(ref32)
 #include "kernels/ref_all.inc"
-#undef real
+#undef scalar
 #undef NR_REF
 #undef NR_REF_NAME
 #undef NR_REF_DTYPE
 #undef NR_REF_LINEAR
 
-#define real double
+#define scalar double
 #define NR_REF(name) name##_f64
 #define NR_REF_NAME "ref-fp64"
 #define NR_REF_DTYPE NR_F64
