@@ -2,11 +2,10 @@
  * backbone.c - nr_model: a mapped model file, its norms as reals, its matrices
  * packed for products. Immutable once open.
  */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/model.h"
+#include "model/extension.h"
 
 static nr_status need(const nr_tensor **t, const nr_model *m, nr_error *err, const char *name)
 {

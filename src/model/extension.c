@@ -153,7 +153,8 @@ nr_status nr_extension_repack(nr_extension *e, nr_error *err)
 nr_status nr_extension_train(nr_extension *e, nr_error *err)
 {
     if (e->grads) return NR_OK;
-    return nr_alloc(&e->grads, e->weights, e->model->ops->real_size, "gradients of the extension", err);
+    NR_TRY(nr_alloc(&e->grads, e->weights, e->model->ops->real_size, "gradients of the extension", err));
+    return e->method->bind ? e->method->bind(e, err) : NR_OK;
 }
 
 /* ---- life ---- */

@@ -82,7 +82,7 @@ struct nr_method {
     double learning_rate;    /* default of short CPU runs, chosen on validation */
     /* Declares params with nr_extension_declare and sets width. */
     nr_status (*declare)(struct nr_extension *e, nr_error *err);
-    /* Once memory and linears are there: whatever points at them. */
+    /* Once memory and linears are there, and again once gradients are: whatever points at them. */
     nr_status (*bind)(struct nr_extension *e, nr_error *err);
     const nr_activation *activations;
     size_t activation_count;

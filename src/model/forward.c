@@ -149,6 +149,10 @@ nr_status nr_pass_run_layer(nr_pass *p, size_t d, void *x, const nr_batch *b, bo
     bool own;
     const nr_layer *layer = nr_pass_layer(p, d, &number, &own);
     nr_saved *s = &p->saved[d];
+    if (own && !p->walker->on) { /* a copy that is switched off passes its input on */
+        if (x != s->x_in) nr_copy(x, s->x_in, b->B * b->T * p->config->C * p->ops->real_size);
+        return NR_OK;
+    }
     NR_TRY(attention(p, d, layer, s, b, err));
     return feed_forward(p, d, layer, number, own, s, x, b, again, err);
 }

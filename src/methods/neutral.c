@@ -1,0 +1,240 @@
+/*
+ * neutral.c - neutral residues (arXiv 2410.02744): beside each frozen FFN a
+ * gated adapter, trained to stay near zero on the old domain.
+ *
+ *   a(x) = W_out (act(W_gate x) * (W_in x))     W_gate, W_in: (M, C)  W_out: (C, M)
+ *   g(x) = gate(w . x [+ b])                    w: (C)
+ *   y    = FFN(x) + g(x) a(x)                   x: the FFN's own, normed input
+ *
+ * Local losses, added where they arise:
+ *   l1  alpha * mean over layers, old tokens of the whole step and channels of |g a| (or |a|)
+ *   ce  beta * binary cross-entropy of sigmoid(w . x) against new = 1, over layers and tokens
+ *
+ * With gate none and no local loss this is the vanilla parallel adapter.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "model/extension.h"
+
+enum { W_GATE, W_IN, W_OUT, GATE_W, GATE_B };
+/* Activations, in the order of the table below. */
+enum { A_ZG, A_ZI, A_OUT, A_Z, A_G, A_H, A_DH, A_DZI, A_DA, A_DZ, A_COEF, A_CE, A_BLOCKS, A_SUM };
+
+static size_t rows_m(const nr_extension *e, const nr_config *c, size_t n) { return (void)c, n * e->width; }
+static size_t rows_c(const nr_extension *e, const nr_config *c, size_t n) { return (void)e, n * c->C; }
+static size_t rows_1(const nr_extension *e, const nr_config *c, size_t n) { return (void)e, (void)c, n; }
+static size_t blocks_c(const nr_extension *e, const nr_config *c, size_t n)
+{
+    return (void)e, (n / NR_ROW_BLOCK + 1) * (c->C + 1);
+}
+
+static const nr_activation activations[] = {
+    [A_ZG] = {"w_gate_x", true, NR_ACT, false, rows_m},
+    [A_ZI] = {"w_in_x", true, NR_ACT, false, rows_m},
+    [A_OUT] = {"a", true, NR_ACT, false, rows_c},
+    [A_Z] = {"z", true, NR_REAL, false, rows_1},
+    [A_G] = {"g", true, NR_REAL, false, rows_1},
+    [A_H] = {"h", false, NR_ACT, false, rows_m},
+    [A_DH] = {"dh", false, NR_ACT, false, rows_m},
+    [A_DZI] = {"dzi", false, NR_ACT, false, rows_m},
+    [A_DA] = {"da", false, NR_ACT, false, rows_c},
+    [A_DZ] = {"dz", false, NR_REAL, false, rows_1},
+    [A_COEF] = {"l1_coef", false, NR_REAL, false, rows_1},
+    [A_CE] = {"ce_coef", false, NR_REAL, false, rows_1},
+    [A_BLOCKS] = {"row_blocks", false, NR_REAL, false, blocks_c},
+    [A_SUM] = {"abs_sum", false, NR_REAL, true, rows_1},
+};
+
+static size_t per_layer(const nr_extension *e) /* parameters declared for one layer */
+{
+    return 3 + (e->settings.gate != NR_GATE_NONE) + (e->settings.gate != NR_GATE_NONE && e->settings.gate_bias);
+}
+
+/* M: the nearest multiple of 8 that meets the budget of 3 M C + C weights a layer. */
+static size_t width_for(const nr_extension *e)
+{
+    const nr_config *c = e->model->config;
+    if (e->settings.width) return e->settings.width;
+    double layer = nr_extension_budget(e) / (double)e->layer_count;
+    double gate = e->settings.gate == NR_GATE_NONE ? 0 : (double)c->C;
+    double m = (layer - gate) / (3 * (double)c->C);
+    return m < 8 ? 8 : (size_t)(m / 8 + 0.5) * 8;
+}
+
+static nr_status declare_layer(nr_extension *e, size_t l, nr_error *err)
+{
+    const nr_config *c = e->model->config;
+    const nr_settings *s = &e->settings;
+    double low = s->init_scale / ((double)c->C * (double)c->L), he = 2 / (double)c->C;
+    double matrix = s->init == 0 ? low : he;
+    double gate = s->gate_init == 0 ? low : s->gate_init == 1 ? he : 0;
+    nr_param *p;
+    for (int k = W_GATE; k <= W_IN; k++) {
+        p = nr_extension_declare(e, e->width, c->C, false, true, "layers.%zu.%s", l, k == W_GATE ? "w_gate" : "w_in");
+        if (!p) goto memory;
+        p->init_variance = matrix;
+    }
+    if (!nr_extension_declare(e, c->C, e->width, false, true, "layers.%zu.w_out", l)) goto memory;
+    if (s->gate == NR_GATE_NONE) return NR_OK;
+    p = nr_extension_declare(e, 1, c->C, true, false, "layers.%zu.gate", l);
+    if (!p) goto memory;
+    p->init_variance = gate;
+    if (s->gate_bias && !nr_extension_declare(e, 1, 1, true, false, "layers.%zu.gate_bias", l)) goto memory;
+    return NR_OK;
+memory:
+    return nr_fail(err, NR_E_MEMORY, "not enough memory for the list of weights");
+}
+
+static nr_status declare(nr_extension *e, nr_error *err)
+{
+    e->width = width_for(e);
+    for (size_t l = 0; l < e->model->config->L; l++)
+        if (e->layer_on[l]) NR_TRY(declare_layer(e, l, err));
+    return NR_OK;
+}
+
+/* Parameter k of the hook's layer; NULL where the settings have none. */
+static const nr_param *param(const nr_hook *h, size_t k)
+{
+    size_t rank = 0, count = per_layer(h->e);
+    if (k >= count) return NULL;
+    for (size_t l = 0; l < h->layer; l++) rank += h->e->layer_on[l];
+    return &h->e->params[rank * count + k];
+}
+
+static void *value(const nr_hook *h, size_t k)
+{
+    const nr_param *p = param(h, k);
+    return p ? nr_param_value(h->e, p) : NULL;
+}
+
+static void *grad(const nr_hook *h, size_t k)
+{
+    const nr_param *p = param(h, k);
+    return p ? nr_param_grad(h->e, p) : NULL;
+}
+
+static bool wants_l1(const nr_hook *h)
+{
+    return h->e->settings.l1 && h->batch->step_old_tokens > 0;
+}
+
+static bool wants_ce(const nr_hook *h)
+{
+    return h->e->settings.ce && h->e->settings.gate == NR_GATE_SIGMOID && h->batch->step_tokens > 0;
+}
+
+/* What one |g a| of an old row weighs in the mean, before alpha. */
+static double l1_share(const nr_hook *h)
+{
+    double share = 1 / ((double)h->e->layer_count * (double)h->batch->step_old_tokens);
+    return h->e->settings.l1_reduction == 0 ? share / (double)h->config->C : share;
+}
+
+static double ce_share(const nr_hook *h)
+{
+    return 1 / ((double)h->e->layer_count * (double)h->batch->step_tokens);
+}
+
+static void add_losses(nr_hook *h)
+{
+    const nr_settings *s = &h->e->settings;
+    const double *abs_sum = h->scratch[A_SUM];
+    double l1 = 0, ce = 0;
+    if (wants_l1(h)) {
+        for (size_t i = 0; i < h->n; i++)
+            if (!h->row_is_new[i]) l1 += abs_sum[i];
+        l1 *= l1_share(h);
+    }
+    if (wants_ce(h)) {
+        for (size_t i = 0; i < h->n; i++) { /* -log of the right side's sigmoid, without overflow */
+            double z = nr_real_get(h->ops, h->saved[A_Z], i), t = h->row_is_new[i] ? -z : z;
+            ce += t > 0 ? t + log1p(exp(-t)) : log1p(exp(t));
+        }
+        ce *= ce_share(h);
+    }
+    h->losses->local[0] += l1;
+    h->losses->local[1] += ce;
+    h->losses->local_weighted += s->alpha * l1 + s->beta * ce;
+}
+
+static nr_status block(nr_hook *h, void *x, const void *xn, nr_error *err)
+{
+    const nr_ops *ops = h->ops;
+    const nr_settings *s = &h->e->settings;
+    size_t n = h->n, M = h->e->width, C = h->config->C;
+    void *zg = h->saved[A_ZG], *zi = h->saved[A_ZI], *a = h->saved[A_OUT], *z = h->saved[A_Z], *g = h->saved[A_G];
+    NR_TRY(ops->linear(param(h, W_GATE)->linear, zg, NR_ACT, xn, n, false, err));
+    NR_TRY(ops->linear(param(h, W_IN)->linear, zi, NR_ACT, xn, n, false, err));
+    ops->glu(h->scratch[A_H], zg, zi, h->config->act, n, M);
+    NR_TRY(ops->linear(param(h, W_OUT)->linear, a, NR_ACT, h->scratch[A_H], n, false, err));
+    ops->gate(g, z, xn, value(h, GATE_W), value(h, GATE_B), (nr_gate)s->gate, n, C);
+    ops->gate_add(x, h->losses ? h->scratch[A_SUM] : NULL, g, a, s->l1_target == 1, n, C);
+    if (h->losses) add_losses(h);
+    for (size_t i = 0; h->gate && i < n; i++) h->gate[i] = nr_real_get(ops, g, i);
+    return NR_OK;
+}
+
+/* Coefficients of the local losses, row by row. */
+static nr_gate_loss local_losses(nr_hook *h)
+{
+    const nr_settings *s = &h->e->settings;
+    nr_gate_loss loss = {.gate = (nr_gate)s->gate, .l1_on_a = s->l1_target == 1, .is_new = h->row_is_new,
+                         .lm_to_gate = s->lm_to_gate};
+    if (wants_l1(h) && s->alpha > 0) {
+        double coef = s->alpha * l1_share(h);
+        for (size_t i = 0; i < h->n; i++) nr_real_set(h->ops, h->scratch[A_COEF], i, h->row_is_new[i] ? 0 : coef);
+        loss.l1_coef = h->scratch[A_COEF];
+    }
+    if (wants_ce(h) && s->beta > 0) {
+        double coef = s->beta * ce_share(h);
+        for (size_t i = 0; i < h->n; i++) nr_real_set(h->ops, h->scratch[A_CE], i, coef);
+        loss.ce_coef = h->scratch[A_CE];
+    }
+    return loss;
+}
+
+static nr_status weight_back(nr_hook *h, size_t k, const void *dy, const void *x, nr_error *err)
+{
+    void *dw = grad(h, k);
+    return dw ? h->ops->linear_back_weight(param(h, k)->linear, dw, NULL, dy, x, h->n, err) : NR_OK;
+}
+
+static nr_status block_back(nr_hook *h, void *dxn, const void *dy, const void *xn, nr_error *err)
+{
+    const nr_ops *ops = h->ops;
+    size_t n = h->n, M = h->e->width, C = h->config->C;
+    void *zg = h->saved[A_ZG], *zi = h->saved[A_ZI], *a = h->saved[A_OUT], *z = h->saved[A_Z], *g = h->saved[A_G];
+    void *hidden = h->scratch[A_H], *dh = h->scratch[A_DH], *dzi = h->scratch[A_DZI], *da = h->scratch[A_DA];
+    nr_gate_loss loss = local_losses(h);
+    /* x += g a */
+    ops->gate_back(da, h->scratch[A_DZ], dy, a, g, z, &loss, n, C);
+    /* g = gate(w . xn + b) */
+    if (loss.gate != NR_GATE_NONE)
+        ops->gate_back_input(dxn, grad(h, GATE_W), grad(h, GATE_B), h->scratch[A_DZ], xn, value(h, GATE_W), n, C, h->scratch[A_BLOCKS]);
+    /* a = W_out h */
+    ops->glu(hidden, zg, zi, h->config->act, n, M);
+    NR_TRY(weight_back(h, W_OUT, da, hidden, err));
+    NR_TRY(ops->linear_back_input(param(h, W_OUT)->linear, dh, NR_ACT, da, n, false, err));
+    /* h = act(zg) zi */
+    ops->glu_back(dh, dzi, dh, zg, zi, h->config->act, n, M);
+    /* zg = W_gate xn, zi = W_in xn */
+    NR_TRY(weight_back(h, W_GATE, dh, xn, err));
+    NR_TRY(weight_back(h, W_IN, dzi, xn, err));
+    NR_TRY(ops->linear_back_input(param(h, W_IN)->linear, dxn, NR_REAL, dzi, n, true, err));
+    return ops->linear_back_input(param(h, W_GATE)->linear, dxn, NR_REAL, dh, n, true, err);
+}
+
+const nr_method nr_method_neutral = {
+    .name = "neutral",
+    .summary = "neutral residues: gated adapters beside each FFN, kept near zero on old text",
+    .math = "y = FFN(x) + g(w.x) W_out (act(W_gate x) * W_in x)",
+    .source = "arXiv 2410.02744",
+    .learning_rate = 3e-3,
+    .declare = declare,
+    .activations = activations,
+    .activation_count = NR_COUNT(activations),
+    .block = block,
+    .block_back = block_back,
+};
