@@ -1,0 +1,126 @@
+/*
+ * test_model_grad.c - gradients of the whole tiny model in double, for every
+ * method and every switch of the neutral residues: each trained weight against
+ * a central difference. Never at the fresh init, where W_out = 0 hides bugs.
+ */
+#include "../tiny.h"
+
+/* Central differences at step 1e-5 in double: truncation 1e-10, rounding 1e-11 of a loss near 4. */
+static const double step = 1e-5, tolerance = 2e-7;
+
+static void check(const char *const *settings, bool mask, bool recompute)
+{
+    tiny t;
+    nr_settings s;
+    nr_extension *e;
+    nr_pass *p;
+    nr_error err = {0};
+    tiny_batch b;
+    const nr_ops *ops = nr_ops_reference(true);
+    tiny_open(&t, ops, NR_USE_TRAIN);
+    nr_settings_default(&s);
+    for (size_t i = 0; settings[i]; i += 2) tiny_ok(nr_settings_set(&s, settings[i], settings[i + 1], &err), &err);
+    tiny_ok(nr_extension_new(&e, t.model, &s, &err), &err);
+    tiny_ok(nr_extension_train(e, &err), &err);
+    tiny_shake(e, 0.2);
+    nr_pass_options opt = {.B = TINY_B, .T = TINY_T, .train = true, .recompute = recompute, .head_rows = 8};
+    tiny_ok(nr_pass_new(&p, t.model, &e, 1, &opt, &err), &err);
+    tiny_fill(&b);
+    if (mask) b.batch.first = b.first;
+    tiny_loss(p, &b.batch, true);
+    double worst = 0;
+    for (size_t i = 0; i < e->weights; i++) {
+        double v = nr_real_get(ops, e->values, i), side[2];
+        for (int k = 0; k < 2; k++) {
+            nr_real_set(ops, e->values, i, v + (k ? step : -step));
+            tiny_ok(nr_extension_repack(e, &err), &err);
+            side[k] = tiny_loss(p, &b.batch, false);
+        }
+        nr_real_set(ops, e->values, i, v);
+        double numeric = (side[1] - side[0]) / (2 * step), analytic = nr_real_get(ops, e->grads, i);
+        double off = fabs(numeric - analytic) / fmax(1e-2, fabs(numeric));
+        if (off > worst) worst = off;
+        if (off > tolerance) {
+            size_t k = e->param_count - 1;
+            while (e->params[k].offset > i) k--;
+            fail_msg("%s: weight %zu of %s: difference quotient %.10g, gradient %.10g", settings[1], i - e->params[k].offset,
+                     e->params[k].name, numeric, analytic);
+        }
+    }
+    print_message("  %zu weights, worst %.1e\n", e->weights, worst);
+    nr_pass_free(p);
+    nr_extension_close(e);
+    tiny_close(&t);
+}
+
+#define CASE(name, mask, recompute, ...)                        \
+    static void name(void **state)                              \
+    {                                                           \
+        (void)state;                                            \
+        const char *const settings[] = {__VA_ARGS__, NULL};     \
+        check(settings, mask, recompute);                       \
+    }
+
+CASE(elu_l1, false, false, "method", "neutral", "width", "8", "gate", "elu", "alpha", "3")
+CASE(elu_mask_recompute, true, true, "method", "neutral", "width", "5", "gate", "elu", "alpha", "30", "gate_bias", "true")
+CASE(elu_some_layers, false, false, "method", "neutral", "width", "8", "gate", "elu", "alpha", "3", "layers", "1,3")
+CASE(relu_sum, false, false, "method", "neutral", "width", "8", "gate", "relu", "alpha", "0.5", "l1_reduction", "sum", "layers", "2-3")
+CASE(sigmoid_ce, false, false, "method", "neutral", "width", "8", "gate", "sigmoid", "ce", "true", "beta", "0.7", "l1", "false")
+CASE(sigmoid_ce_l1_a, false, false, "method", "neutral", "width", "8", "gate", "sigmoid", "ce", "true", "l1_target", "a", "gate_bias", "true")
+CASE(no_gate, false, false, "method", "neutral", "width", "8", "gate", "none", "alpha", "2")
+CASE(lora_all, false, false, "method", "lora", "width", "3", "lora_targets", "q,k,v,o,gate,up,down")
+CASE(lora_recompute, true, true, "method", "lora", "width", "2", "lora_targets", "gate,up,down", "layers", "1-3")
+CASE(llama_pro, false, false, "method", "llama-pro", "width", "1")
+CASE(llama_pro_recompute, true, true, "method", "llama-pro", "width", "1")
+
+/* lm_to_gate off: the gate's gradient is the cross-entropy's alone, so a
+ * difference quotient of the whole loss doesn't apply. Without the local loss
+ * it must be exactly zero, and with it the same as lm_to_gate on minus the
+ * language model's part. */
+static void gate_cut_from_lm(void **state)
+{
+    (void)state;
+    tiny t;
+    nr_settings s;
+    nr_extension *e;
+    nr_pass *p;
+    nr_error err = {0};
+    tiny_batch b;
+    const nr_ops *ops = nr_ops_reference(true);
+    tiny_open(&t, ops, NR_USE_TRAIN);
+    nr_settings_default(&s);
+    tiny_ok(nr_settings_set(&s, "gate", "sigmoid", &err), &err);
+    tiny_ok(nr_settings_set(&s, "width", "8", &err), &err);
+    s.lm_to_gate = false;
+    s.l1 = false;
+    tiny_ok(nr_extension_new(&e, t.model, &s, &err), &err);
+    tiny_ok(nr_extension_train(e, &err), &err);
+    tiny_shake(e, 0.2);
+    nr_pass_options opt = {.B = TINY_B, .T = TINY_T, .train = true};
+    tiny_ok(nr_pass_new(&p, t.model, &e, 1, &opt, &err), &err);
+    tiny_fill(&b);
+    tiny_loss(p, &b.batch, true);
+    size_t gates = 0;
+    for (size_t k = 0; k < e->param_count; k++) {
+        if (!strstr(e->params[k].name, ".gate")) continue;
+        gates++;
+        for (size_t i = 0; i < e->params[k].shape[1]; i++)
+            assert_true(nr_real_get(ops, e->grads, e->params[k].offset + i) == 0);
+    }
+    assert_int_equal(gates, 4);
+    nr_pass_free(p);
+    nr_extension_close(e);
+    tiny_close(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(elu_l1), cmocka_unit_test(elu_mask_recompute), cmocka_unit_test(elu_some_layers),
+        cmocka_unit_test(relu_sum), cmocka_unit_test(sigmoid_ce), cmocka_unit_test(sigmoid_ce_l1_a),
+        cmocka_unit_test(no_gate), cmocka_unit_test(lora_all),
+        cmocka_unit_test(lora_recompute), cmocka_unit_test(llama_pro), cmocka_unit_test(llama_pro_recompute),
+        cmocka_unit_test(gate_cut_from_lm),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
