@@ -33,8 +33,10 @@ typedef struct {
     const nr_option *(*options)(size_t *count);
     bool takes_settings;
 } nr_command;
-extern const nr_command nr_commands[];
+extern const nr_command *const nr_commands[];
 extern const size_t nr_command_count;
+/* Commands that the others' texts refer to or that need themselves to parse. */
+extern const nr_command nr_command_methods, nr_command_completion, nr_command_man, nr_command_version;
 
 /* Parses argv[1..]. Words that aren't flags go to `words`. settings may be NULL; else the flags of NR_SETTINGS
  * are taken too, with the aliases -c --context, -t --threads, -s --seed, --lr --learning_rate.
@@ -42,17 +44,51 @@ extern const size_t nr_command_count;
 int nr_cli_parse(const nr_command *c, const nr_option *options, size_t count, int argc, char **argv,
                  nr_list *words, nr_settings *settings, bool settings_given[]);
 
+/* The lists that nr_cli_parse fills stay valid until main calls this at the end. */
+void nr_cli_release(void);
+
 /* Prints "nres: message" to stderr and returns the exit code of err. */
 int nr_cli_fail(const nr_error *err);
 /* A usage error of a command: prints it and where help is; returns 2. */
 int nr_cli_usage(const nr_command *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* Live line on a terminal, a plain line per interval elsewhere; SIGINT and SIGTERM ask to stop (twice: at once). */
+/* Live line on a terminal, a plain line per interval elsewhere, all on stderr; SIGINT and SIGTERM ask to stop
+ * (twice: at once). quiet: neither lines nor progress, signals as before. */
 const nr_listener *nr_cli_listener(bool quiet);
+/* Takes the live line off the terminal; call it before printing to stdout. */
+void nr_cli_live_end(void);
 /* $HF_HUB_CACHE, $HF_HOME/hub or ~/.cache/huggingface/hub; $XDG_CACHE_HOME/nres or ~/.cache/nres. */
 const char *nr_cli_hub_folder(void);
 const char *nr_cli_cache_folder(void);
 /* "1.2 GiB", "3 min 12 s" into buf. */
 const char *nr_cli_bytes(char buf[32], double bytes);
 const char *nr_cli_seconds(char buf[32], double seconds);
+
+
+/* ---- flags.c: options and settings of a command as one list ---- */
+
+typedef struct {
+    char name[64];          /* as typed, without "--" */
+    const char *alias;      /* a second long name, or NULL */
+    char letter;            /* 0: none */
+    char kind;              /* as nr_option, and 'e': one of `choices` */
+    const char *argument, *help, *choices, *group; /* group NULL: an option of the command */
+    char default_text[256]; /* settings only, else "" */
+} nr_flag;
+/* Flag number i, false behind the last. */
+bool nr_flag_at(const nr_command *c, size_t i, nr_flag *f);
+/* What nr_flag_at calls the groups of settings. */
+const char *nr_group_title(const char *group);
+const nr_command *nr_command_find(const char *name);
+/* The nearest of the names offered; NULL when none is near. Start with {.wanted = word}. */
+typedef struct {
+    const char *wanted, *best;
+    size_t distance;
+} nr_nearest;
+void nr_nearest_offer(nr_nearest *n, const char *name);
+const char *nr_nearest_found(const nr_nearest *n);
+
+/* help.c */
+void nr_help_program(FILE *out);
+void nr_help_command(FILE *out, const nr_command *c);
 
 #endif

@@ -1,0 +1,36 @@
+/* environment.c - the folders that the environment names. The library takes them as arguments. */
+#include <stdlib.h>
+
+#include "cli/cli.h"
+
+#define PATH_SIZE 4096
+
+/* A variable that is set and not empty. */
+static const char *variable(const char *name)
+{
+    const char *v = getenv(name);
+    return v && *v ? v : NULL;
+}
+
+/* The first of: $own + below, $HOME + home_below; NULL without either. */
+static const char *folder(char *buf, const char *own, const char *below, const char *home_below)
+{
+    const char *base = own ? own : variable("HOME");
+    if (!base) return NULL;
+    int n = snprintf(buf, PATH_SIZE, "%s%s", base, own ? below : home_below);
+    return n > 0 && n < PATH_SIZE ? buf : NULL;
+}
+
+const char *nr_cli_hub_folder(void)
+{
+    static char buf[PATH_SIZE];
+    const char *cache = variable("HF_HUB_CACHE");
+    if (cache) return cache;
+    return folder(buf, variable("HF_HOME"), "/hub", "/.cache/huggingface/hub");
+}
+
+const char *nr_cli_cache_folder(void)
+{
+    static char buf[PATH_SIZE];
+    return folder(buf, variable("XDG_CACHE_HOME"), "/nres", "/.cache/nres");
+}

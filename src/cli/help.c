@@ -1,0 +1,121 @@
+/*
+ * help.c - the help of the program and of each command, generated from the
+ * tables and never wider than 80 columns.
+ */
+#include <string.h>
+
+#include "cli/cli.h"
+
+#define WIDTH 80
+#define HELP_COLUMN 28
+
+/* Prints words, going on at `indent` where the line would pass WIDTH; `column`
+ * is where the first one starts. Ends the line. */
+static void print_wrapped(FILE *out, const char *text, size_t column, size_t indent)
+{
+    bool first = true;
+    while (*text) {
+        size_t n = strcspn(text, " ");
+        if (!first && column + 1 + n > WIDTH) {
+            fprintf(out, "\n%*s", (int)indent, "");
+            column = indent;
+        } else if (!first) {
+            fputc(' ', out);
+            column++;
+        }
+        fprintf(out, "%.*s", (int)n, text);
+        column += n;
+        first = false;
+        text += n;
+        text += strspn(text, " ");
+    }
+    fputc('\n', out);
+}
+
+/* "-c, --context T", "--[no-]l1" */
+static void flag_left(char *buf, size_t size, const nr_flag *f)
+{
+    char letter[8] = "    ";
+    if (f->letter) snprintf(letter, sizeof letter, "-%c, ", f->letter);
+    const char *argument = f->argument ? f->argument : "";
+    snprintf(buf, size, "  %s--%s%s%s%s%s%s%s", letter, f->kind == 'b' && f->group ? "[no-]" : "", f->name,
+             f->alias ? ", --" : "", f->alias ? f->alias : "", *argument ? " " : "", argument,
+             f->kind == 'l' ? "..." : "");
+}
+
+/* The help with choices and default: "schedule: cosine or constant [cosine]". */
+static void flag_text(char *buf, size_t size, const nr_flag *f)
+{
+    size_t n = (size_t)snprintf(buf, size, "%s", f->help);
+    bool listed = f->choices && *f->choices;
+    if (listed && n < size) {
+        n += (size_t)snprintf(buf + n, size - n, ": ");
+        for (const char *p = f->choices; *p && n + 2 < size; p++)
+            n += (size_t)snprintf(buf + n, size - n, *p == '|' ? ", " : "%c", *p);
+    }
+    if (!*f->default_text || n >= size) return;
+    const char *value = f->kind != 'b' ? f->default_text : strcmp(f->default_text, "true") == 0 ? "on" : "off";
+    snprintf(buf + n, size - n, " [%s]", value);
+}
+
+static void print_flag(FILE *out, const nr_flag *f)
+{
+    char left[160], text[768];
+    flag_left(left, sizeof left, f);
+    flag_text(text, sizeof text, f);
+    size_t n = strlen(left);
+    fputs(left, out);
+    if (n + 2 > HELP_COLUMN) {
+        fputc('\n', out);
+        n = 0;
+    }
+    fprintf(out, "%*s", (int)(HELP_COLUMN - n), "");
+    print_wrapped(out, text, HELP_COLUMN, HELP_COLUMN);
+}
+
+void nr_help_command(FILE *out, const nr_command *c)
+{
+    fputs("Usage: ", out);
+    print_wrapped(out, c->usage, 7, 9);
+    fputc('\n', out);
+    print_wrapped(out, c->summary, 0, 0);
+    const char *group = "";
+    nr_flag f;
+    for (size_t i = 0; nr_flag_at(c, i, &f); i++) {
+        const char *title = f.group ? f.group : "options";
+        if (strcmp(title, group) != 0) {
+            bool first_setting = f.group && strcmp(group, "options") == 0;
+            fprintf(out, "\n%s%s\n", f.group ? nr_group_title(f.group) : "Options",
+                    first_setting ? " (defaults in brackets):" : ":");
+        }
+        group = title;
+        print_flag(out, &f);
+    }
+    if (c->examples && *c->examples) {
+        fputs("\nExamples:\n", out);
+        for (const char *p = c->examples; *p;) {
+            size_t n = strcspn(p, "\n");
+            size_t blanks = strspn(p, " ");
+            fprintf(out, "  %.*s\n", (int)(n - NR_MIN(n, blanks)), p + NR_MIN(n, blanks));
+            p += n + (p[n] == '\n');
+        }
+    }
+}
+
+void nr_help_program(FILE *out)
+{
+    fputs("Usage: nres COMMAND ...\n\n"
+          "Teaches a frozen language model a new language or domain with gated adapters\n"
+          "that stay near zero on what the model already knows.\n\nCommands:\n",
+          out);
+    for (size_t i = 0; i < nr_command_count; i++) {
+        fprintf(out, "  %-12s", nr_commands[i]->name);
+        print_wrapped(out, nr_commands[i]->summary, 14, 14);
+    }
+    fputs("\nOptions:\n"
+          "  -h, --help        print this and exit; nres COMMAND --help explains a command\n"
+          "  -V, --version     print the version and exit\n\n"
+          "Exit codes: 0 success, 1 failure, 2 wrong usage, 3 the loss is not finite,\n"
+          "130 interrupted (the state is saved).\n",
+          out);
+}
