@@ -1,0 +1,219 @@
+/*
+ * test_pass.c - promises of a pass: recomputation, micro-batches, threads and
+ * the KV cache change nothing; the plan is what is taken; the backbone's
+ * bytes stay.
+ */
+#include "../tiny.h"
+
+typedef struct {
+    tiny t;
+    nr_extension *e;
+    tiny_batch b;
+} fixture;
+
+static void open_fixture(fixture *f, const nr_ops *ops, const char *method)
+{
+    nr_settings s;
+    nr_error err = {0};
+    tiny_open(&f->t, ops, NR_USE_TRAIN);
+    nr_settings_default(&s);
+    tiny_ok(nr_settings_set(&s, "method", method, &err), &err);
+    s.width = strcmp(method, "llama-pro") == 0 ? 2 : 8;
+    tiny_ok(nr_extension_new(&f->e, f->t.model, &s, &err), &err);
+    tiny_ok(nr_extension_train(f->e, &err), &err);
+    tiny_shake(f->e, 0.2);
+    tiny_fill(&f->b);
+}
+
+static void close_fixture(fixture *f)
+{
+    nr_extension_close(f->e);
+    tiny_close(&f->t);
+}
+
+/* Gradients and loss of the batch cut into passes of `rows` rows. */
+static double gradients(fixture *f, size_t rows, bool recompute, void *grads)
+{
+    nr_pass *p;
+    nr_error err = {0};
+    nr_losses sum = {0};
+    const nr_ops *ops = f->t.model->ops;
+    nr_pass_options opt = {.B = rows, .T = TINY_T, .train = true, .recompute = recompute};
+    tiny_ok(nr_pass_new(&p, f->t.model, &f->e, 1, &opt, &err), &err);
+    memset(f->e->grads, 0, f->e->weights * ops->real_size);
+    for (size_t r = 0; r < TINY_B; r += rows) {
+        nr_batch b = f->b.batch;
+        b.B = rows;
+        b.ids += r * TINY_T;
+        b.targets += r * TINY_T;
+        b.is_new += r;
+        tiny_ok(nr_pass_forward(p, &b, &err), &err);
+        tiny_ok(nr_pass_loss(p, &b, true, &sum, NULL, &err), &err);
+    }
+    memcpy(grads, f->e->grads, f->e->weights * ops->real_size);
+    nr_pass_free(p);
+    return sum.nll / (double)f->b.batch.step_tokens + sum.local_weighted;
+}
+
+static void recompute_changes_no_bit(void **state)
+{
+    (void)state;
+    const char *const methods[] = {"neutral", "lora", "llama-pro"};
+    const nr_ops *ops;
+    assert_int_equal(nr_ops_cpu(&ops, NR_COMPUTE_AUTO, NULL), NR_OK);
+    for (size_t i = 0; i < NR_COUNT(methods); i++) {
+        fixture f;
+        open_fixture(&f, ops, methods[i]);
+        size_t bytes = f.e->weights * ops->real_size;
+        void *kept = malloc(bytes), *again = malloc(bytes);
+        double a = gradients(&f, 3, false, kept), b = gradients(&f, 3, true, again);
+        assert_true(a == b);
+        assert_memory_equal(kept, again, bytes);
+        free(kept), free(again);
+        close_fixture(&f);
+    }
+}
+
+/* Accumulation must not change the losses: in double only rounding is left. */
+static void micro_batches_add_up(void **state)
+{
+    (void)state;
+    fixture f;
+    const nr_ops *ops = nr_ops_reference(true);
+    open_fixture(&f, ops, "neutral");
+    double *whole = malloc(f.e->weights * sizeof *whole), *pieces = malloc(f.e->weights * sizeof *pieces);
+    double a = gradients(&f, 3, false, whole), b = gradients(&f, 1, false, pieces);
+    assert_true(fabs(a - b) < 1e-12);
+    for (size_t i = 0; i < f.e->weights; i++) assert_true(fabs(whole[i] - pieces[i]) < 1e-12);
+    free(whole), free(pieces);
+    close_fixture(&f);
+}
+
+static void threads_change_no_bit(void **state)
+{
+    (void)state;
+    const nr_compute computes[] = {NR_COMPUTE_FP32, NR_COMPUTE_BF16};
+    for (size_t k = 0; k < NR_COUNT(computes); k++) {
+        const nr_ops *ops;
+        fixture f;
+        if (nr_ops_cpu(&ops, computes[k], NULL) != NR_OK) continue;
+        open_fixture(&f, ops, "neutral");
+        size_t bytes = f.e->weights * ops->real_size;
+        void *one = malloc(bytes), *more = malloc(bytes);
+        nr_threads_set(1);
+        double a = gradients(&f, 3, false, one);
+        for (size_t threads = 2; threads <= 7; threads += threads == 3 ? 4 : 1) {
+            nr_threads_set(threads);
+            assert_true(gradients(&f, 3, false, more) == a);
+            assert_memory_equal(one, more, bytes);
+        }
+        nr_threads_set(0);
+        free(one), free(more);
+        close_fixture(&f);
+    }
+}
+
+/* Token by token through the cache against all at once. */
+static void cache_agrees(void **state)
+{
+    (void)state;
+    const char *const methods[] = {"neutral", "lora", "llama-pro"};
+    for (size_t k = 0; k < NR_COUNT(methods); k++) {
+        fixture f;
+        nr_pass *whole, *step;
+        nr_error err = {0};
+        const nr_ops *ops = nr_ops_reference(true);
+        const double *a, *b;
+        open_fixture(&f, ops, methods[k]);
+        size_t V = f.t.model->config->V;
+        nr_pass_options opt = {.B = 1, .T = TINY_T}, cached = {.B = 1, .T = 3, .cache_context = 20};
+        tiny_ok(nr_pass_new(&whole, f.t.model, &f.e, 1, &opt, &err), &err);
+        tiny_ok(nr_pass_new(&step, f.t.model, &f.e, 1, &cached, &err), &err);
+        nr_batch all = {.B = 1, .T = TINY_T, .ids = f.b.ids};
+        tiny_ok(nr_pass_forward(whole, &all, &err), &err);
+        for (size_t at = 0; at < TINY_T;) { /* pieces of 3, 1, 1, 1, 1 */
+            nr_batch piece = {.B = 1, .T = at ? 1 : 3, .ids = f.b.ids + at, .start = at};
+            tiny_ok(nr_pass_forward(step, &piece, &err), &err);
+            at += piece.T;
+            tiny_ok(nr_pass_logits(whole, (const void **)&a, at - 1, 1, &err), &err);
+            tiny_ok(nr_pass_logits(step, (const void **)&b, piece.T - 1, 1, &err), &err);
+            for (size_t v = 0; v < V; v++) assert_true(fabs(a[v] - b[v]) < 1e-10);
+        }
+        nr_batch over = {.B = 1, .T = 3, .ids = f.b.ids, .start = 18};
+        assert_int_equal(nr_pass_forward(step, &over, &err), NR_E_USAGE);
+        nr_pass_free(whole);
+        nr_pass_free(step);
+        close_fixture(&f);
+    }
+}
+
+static void plan_is_what_is_taken(void **state)
+{
+    (void)state;
+    fixture f;
+    nr_pass_plan kept, again;
+    const nr_ops *ops;
+    assert_int_equal(nr_ops_cpu(&ops, NR_COMPUTE_FP32, NULL), NR_OK);
+    open_fixture(&f, ops, "neutral");
+    nr_pass_options opt = {.B = TINY_B, .T = TINY_T, .train = true};
+    assert_int_equal(nr_pass_plan_for(&kept, f.t.model, &f.e, 1, &opt), NR_OK);
+    opt.recompute = true;
+    assert_int_equal(nr_pass_plan_for(&again, f.t.model, &f.e, 1, &opt), NR_OK);
+    assert_int_equal(kept.saved + kept.scratch + kept.logits + kept.cache, kept.total);
+    assert_true(again.saved < kept.saved);
+    close_fixture(&f);
+}
+
+static void bad_batches(void **state)
+{
+    (void)state;
+    fixture f;
+    nr_pass *p;
+    nr_error err = {0};
+    const nr_ops *ops = nr_ops_reference(false);
+    open_fixture(&f, ops, "neutral");
+    nr_pass_options opt = {.B = TINY_B, .T = TINY_T, .train = true}, wide = {.B = 1, .T = 65};
+    assert_int_equal(nr_pass_new(&p, f.t.model, &f.e, 1, &wide, &err), NR_E_USAGE);
+    tiny_ok(nr_pass_new(&p, f.t.model, &f.e, 1, &opt, &err), &err);
+    f.b.ids[4] = 40;
+    assert_int_equal(nr_pass_forward(p, &f.b.batch, &err), NR_E_FORMAT);
+    assert_non_null(strstr(err.message, "39"));
+    f.b.ids[4] = -1;
+    assert_int_equal(nr_pass_forward(p, &f.b.batch, &err), NR_E_FORMAT);
+    f.b.ids[4] = 1;
+    f.b.batch.B = 4;
+    assert_int_equal(nr_pass_forward(p, &f.b.batch, &err), NR_E_USAGE);
+    nr_pass_free(p);
+    close_fixture(&f);
+}
+
+static void observation_changes_no_bit(void **state)
+{
+    (void)state;
+    fixture f;
+    nr_pass *p;
+    nr_error err = {0};
+    const nr_ops *ops;
+    double ffn[4 * TINY_N], ext[4 * TINY_N], gate[4 * TINY_N];
+    nr_observation o = {.ffn_norm = ffn, .ext_norm = ext, .gate = gate};
+    assert_int_equal(nr_ops_cpu(&ops, NR_COMPUTE_FP32, NULL), NR_OK);
+    open_fixture(&f, ops, "neutral");
+    nr_pass_options opt = {.B = TINY_B, .T = TINY_T};
+    tiny_ok(nr_pass_new(&p, f.t.model, &f.e, 1, &opt, &err), &err);
+    double plain = tiny_loss(p, &f.b.batch, false);
+    nr_pass_observe(p, &o);
+    assert_true(tiny_loss(p, &f.b.batch, false) == plain);
+    for (size_t i = 0; i < 4 * TINY_N; i++) assert_true(ffn[i] > 0 && ext[i] > 0 && gate[i] > -1 && isfinite(gate[i]));
+    nr_pass_free(p);
+    close_fixture(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(recompute_changes_no_bit), cmocka_unit_test(micro_batches_add_up),
+        cmocka_unit_test(threads_change_no_bit), cmocka_unit_test(cache_agrees),
+        cmocka_unit_test(plan_is_what_is_taken), cmocka_unit_test(bad_batches), cmocka_unit_test(observation_changes_no_bit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
