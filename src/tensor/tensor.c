@@ -1,0 +1,89 @@
+/*
+ * tensor.c - the table of element types, conversions of single numbers, and
+ * reads of whole rows out of a mapped tensor.
+ *
+ * Mapped data may start at any byte: everything is loaded through memcpy.
+ */
+#include <string.h>
+
+#include "tensor/tensor.h"
+
+const nr_dtype_info nr_dtypes[NR_DTYPE_COUNT] = {
+#define NR_X(e, name, gguf, block, bytes, st) [e] = {name, gguf, block, bytes, st},
+    NR_DTYPE_LIST(NR_X)
+#undef NR_X
+};
+
+size_t nr_dtype_size(nr_dtype t) { return nr_dtypes[t].bytes / nr_dtypes[t].block; }
+
+static float from_bits(uint32_t bits)
+{
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+static uint32_t to_bits(float f)
+{
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof bits);
+    return bits;
+}
+
+float nr_bf16_to_f32(uint16_t v) { return from_bits((uint32_t)v << 16); }
+
+uint16_t nr_f32_to_bf16(float v)
+{
+    uint32_t bits = to_bits(v);
+    if ((bits & 0x7FFFFFFF) > 0x7F800000) return (uint16_t)(bits >> 16 | 0x40); /* NaN, kept quiet */
+    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+/* Exponent biases: 15 in half, 127 in float. Without branches, so that loops over it become vectors. */
+float nr_f16_to_f32(uint16_t v)
+{
+    uint32_t magnitude = (uint32_t)(v & 0x7FFF) << 13, exponent = magnitude & 0x0F800000;
+    uint32_t bits = magnitude + ((127 - 15) << 23);
+    /* Infinity and NaN: the exponent goes to 255. */
+    bits += exponent == 0x0F800000 ? (uint32_t)(255 - 31 - (127 - 15)) << 23 : 0;
+    /* Subnormals: as a number with the smallest exponent, less its implicit one. */
+    uint32_t small = to_bits(from_bits(bits + (1u << 23)) - from_bits((127 - 15 + 1) << 23));
+    return from_bits((exponent == 0 ? small : bits) | (uint32_t)(v & 0x8000) << 16);
+}
+
+size_t nr_tensor_rows(const nr_tensor *t)
+{
+    size_t rows = 1;
+    for (unsigned i = 0; i + 1 < t->ndim; i++) rows *= t->shape[i];
+    return rows;
+}
+
+size_t nr_tensor_cols(const nr_tensor *t) { return t->ndim ? t->shape[t->ndim - 1] : 1; }
+
+/*
+ * Where GGUF keeps Hugging Face's row r. The rotary embedding turns pairs
+ * (i, i + D/2) of a head there and (2 i, 2 i + 1) here.
+ */
+static size_t interleaved_row(size_t r, size_t rows, size_t heads)
+{
+    size_t D = rows / heads, in_head = r % D, half = D / 2;
+    return r - in_head + (in_head < half ? 2 * in_head : 2 * (in_head - half) + 1);
+}
+
+void nr_tensor_read(float *dst, const nr_tensor *t, size_t row, size_t n)
+{
+    size_t rows = nr_tensor_rows(t), cols = nr_tensor_cols(t);
+    if (t->permuted_heads == 0) {
+        size_t bytes = cols / nr_dtypes[t->type].block * nr_dtypes[t->type].bytes;
+        nr_dequantise(dst, t->data + row * bytes, t->type, n * cols);
+        return;
+    }
+    /* A vector (a bias) is permuted by elements. */
+    size_t items = t->ndim == 1 ? cols : rows, width = t->ndim == 1 ? 1 : cols;
+    size_t first = t->ndim == 1 ? 0 : row, count = t->ndim == 1 ? cols : n;
+    size_t bytes = width / nr_dtypes[t->type].block * nr_dtypes[t->type].bytes;
+    for (size_t i = 0; i < count; i++) {
+        size_t from = interleaved_row(first + i, items, t->permuted_heads);
+        nr_dequantise(dst + i * width, t->data + from * bytes, t->type, width);
+    }
+}
