@@ -182,9 +182,9 @@ static void block_q6_k(float *y, const uint8_t *b)
     }
 }
 
-#define EACH_BLOCK(t, block)                                                             \
-    for (size_t i = 0; i < n / nr_dtypes[t].block; i++)                                  \
-        block(dst + i * nr_dtypes[t].block, p + i * nr_dtypes[t].bytes);                 \
+#define EACH_BLOCK(t, expand)                                            \
+    for (size_t i = 0; i < n / nr_dtypes[t].block; i++)                  \
+        expand(dst + i * nr_dtypes[t].block, p + i * nr_dtypes[t].bytes); \
     return
 
 static void copy_f16(float *dst, const uint8_t *p, size_t n)
