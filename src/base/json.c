@@ -48,7 +48,8 @@ nr_status nr_json_parse(json_t **out, const char *text, size_t n, const char *wh
     json_error_t e;
     *out = json_loadb(text, n, JSON_REJECT_DUPLICATES, &e);
     if (*out) return NR_OK;
-    if (json_error_code(&e) == json_error_out_of_memory)
+    /* Where jansson runs out of memory it mostly says nothing at all. */
+    if (json_error_code(&e) == json_error_out_of_memory || !*e.text)
         return nr_fail(err, NR_E_MEMORY, "%s: out of memory reading %zu bytes of JSON", where, n);
     return nr_fail(err, NR_E_FORMAT, "%s: not JSON: line %d, column %d: %s", where, e.line, e.column, e.text);
 }

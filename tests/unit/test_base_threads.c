@@ -1,0 +1,124 @@
+/* nr_parallel: each task once, any number of threads, nested calls in place. */
+#include <pthread.h>
+#include <sched.h>
+
+#include "base/base.h"
+#include "testing.h"
+
+enum { TASKS = 1009 };
+
+typedef struct {
+    int runs[TASKS];
+    pthread_t who[TASKS];
+} record;
+
+static void note(void *context, size_t i)
+{
+    record *r = context;
+    r->runs[i]++;
+    r->who[i] = pthread_self();
+}
+
+static void every_task_runs_once(void **state)
+{
+    (void)state;
+    static const size_t threads[] = {1, 2, 3, 7, 16}, tasks[] = {0, 1, 2, 3, 5, 16, 17, TASKS};
+    for (size_t t = 0; t < NR_COUNT(threads); t++)
+        for (size_t k = 0; k < NR_COUNT(tasks); k++) {
+            static record r;
+            r = (record){0};
+            nr_threads_set(threads[t]);
+            assert_int_equal(nr_threads_get(), threads[t]);
+            nr_parallel(tasks[k], note, &r);
+            for (size_t i = 0; i < TASKS; i++) assert_int_equal(r.runs[i], i < tasks[k]);
+        }
+}
+
+static void shares_are_contiguous(void **state)
+{
+    (void)state;
+    static record r;
+    nr_threads_set(4);
+    nr_parallel(TASKS, note, &r);
+    size_t changes = 0;
+    for (size_t i = 1; i < TASKS; i++) changes += !pthread_equal(r.who[i - 1], r.who[i]);
+    assert_int_equal(changes, 3);
+}
+
+/* Two tasks that wait for each other end only if they run at the same time. */
+static void meet(void *context, size_t i)
+{
+    int *arrived = context;
+    __atomic_fetch_add(&arrived[i], 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&arrived[1 - i], __ATOMIC_SEQ_CST) == 0) sched_yield();
+}
+
+static void tasks_run_at_the_same_time(void **state)
+{
+    (void)state;
+    int arrived[2] = {0};
+    nr_threads_set(2);
+    nr_parallel(2, meet, arrived);
+    assert_int_equal(arrived[0] + arrived[1], 2);
+}
+
+static void inner(void *context, size_t i)
+{
+    pthread_t *who = context;
+    who[i] = pthread_self();
+}
+
+static void outer(void *context, size_t i)
+{
+    int *alien = context;
+    pthread_t who[50];
+    nr_parallel(NR_COUNT(who), inner, who);
+    for (size_t k = 0; k < NR_COUNT(who); k++) alien[i] += !pthread_equal(who[k], pthread_self());
+}
+
+static void nested_calls_run_in_place(void **state)
+{
+    (void)state;
+    int alien[8] = {0};
+    nr_threads_set(4);
+    nr_parallel(NR_COUNT(alien), outer, alien);
+    for (size_t i = 0; i < NR_COUNT(alien); i++) assert_int_equal(alien[i], 0);
+}
+
+static void add(void *context, size_t i)
+{
+    double *sums = context;
+    for (size_t k = 0; k < 1000; k++) sums[i] += 1.0 / (double)(1 + i + k);
+}
+
+static void results_are_visible_after_the_call(void **state)
+{
+    (void)state;
+    static double one[64], many[64];
+    nr_threads_set(1);
+    nr_parallel(NR_COUNT(one), add, one);
+    nr_threads_set(8);
+    nr_parallel(NR_COUNT(many), add, many);
+    assert_memory_equal(one, many, sizeof one);
+}
+
+static void default_is_all_cores(void **state)
+{
+    (void)state;
+    nr_threads_set(0);
+    assert_int_equal(nr_threads_get(), NR_MIN(nr_core_count(), (size_t)4096));
+    assert_true(nr_core_count() >= 1);
+    double before = nr_clock();
+    assert_true(nr_clock() >= before);
+    assert_true(nr_memory_peak() > 100000);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_task_runs_once),       cmocka_unit_test(shares_are_contiguous),
+        cmocka_unit_test(tasks_run_at_the_same_time), cmocka_unit_test(nested_calls_run_in_place),
+        cmocka_unit_test(results_are_visible_after_the_call), cmocka_unit_test(default_is_all_cores),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
