@@ -1,0 +1,156 @@
+#!/usr/bin/env python3
+"""Writes unicode_classes.inc and unicode_nfc.inc: character classes and NFC as the `tokenizers` package has them.
+
+usage: gen_tokenizer_unicode.py src/tokenizer
+Every code point is probed through the package: its regular expressions, its Digits splitter, its added tokens and its
+normalizers carry three different Unicode versions, and ids follow those, not the newest standard.
+"""
+import sys
+import unicodedata
+
+import tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, models
+from tokenizers import normalizers as norm
+from tokenizers import pre_tokenizers as pre
+
+LETTER, NUMBER, SPACE, DIGIT, WORD, UNSAFE = 1, 2, 4, 8, 16, 32
+CPS = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+NFD, NFC = norm.NFD(), norm.NFC()
+
+
+def chunks():
+    for i in range(0, len(CPS), 4096):
+        yield CPS[i:i + 4096]
+
+
+def regex_class(pattern):
+    split, hit = pre.Split(Regex(pattern), "removed"), set()
+    for part in chunks():
+        left = set("".join(s for s, _ in split.pre_tokenize_str("".join(map(chr, part)))))
+        hit |= {c for c in part if chr(c) not in left}
+    return hit
+
+
+def digit_class():
+    split, hit = pre.Digits(individual_digits=True), set()
+    for part in chunks():
+        text = "".join("a" + chr(c) for c in part) + "a"
+        hit |= {ord(s) for s, _ in split.pre_tokenize_str(text) if len(s) == 1 and s != "a"}
+    return hit
+
+
+def added(**flags):
+    tok = Tokenizer(models.BPE())
+    tok.add_tokens([AddedToken("x", normalized=False, **flags)])
+    return tok
+
+
+def word_class():
+    tok, hit = added(single_word=True), set()
+    for part in chunks():
+        found = {o[0] for o in tok.encode("".join(chr(c) + "x-" for c in part)).offsets}
+        hit |= {c for i, c in enumerate(part) if 3 * i + 1 not in found}
+    return hit | {ord("x")}
+
+
+def strip_class():
+    tok, hit = added(lstrip=True), set()
+    for part in chunks():
+        found = {o[0] for o in tok.encode("".join("-" + chr(c) + "x" for c in part)).offsets}
+        hit |= {c for i, c in enumerate(part) if 3 * i + 1 in found and c != ord("x")}
+    return hit
+
+
+def combining_classes():
+    """A mark that the package's older tables don't know is a starter there: it stops the reordering around it."""
+    ccc = {}
+    for c in CPS:
+        want = unicodedata.combining(chr(c))
+        if not want:
+            continue
+        text = "a\u0301" + chr(c) + "\u0316a" + chr(c) + "\u0334"
+        if NFD.normalize_str(text) == unicodedata.normalize("NFD", text):
+            ccc[c] = want
+    text = "".join("a\u0301%c\u0316" % c for c in CPS)
+    mine, run = [], []
+    for d in "".join("a\u0301%s\u0316" % NFD.normalize_str(chr(c)) for c in CPS) + "a":
+        if ccc.get(ord(d)):
+            run.append(d)
+            continue
+        mine += sorted(run, key=lambda x: ccc[ord(x)]) + [d]
+        run = []
+    mine.pop()
+    if "".join(mine) != NFD.normalize_str(text):
+        sys.exit("combining classes: the rebuilt order differs from the package's")
+    return ccc
+
+
+def decompositions():
+    pairs = {}
+    for c in CPS:
+        d = unicodedata.decomposition(chr(c))
+        if d and not d.startswith("<") and NFD.normalize_str(chr(c)) != chr(c):
+            pairs[c] = [int(x, 16) for x in d.split()]
+
+    def full(c):
+        return "".join(full(d) for d in pairs[c]) if c in pairs else chr(c)
+    for c in CPS:
+        if not 0xAC00 <= c < 0xD7A4 and full(c) != NFD.normalize_str(chr(c)):
+            sys.exit(f"decomposition of U+{c:04X}: the rebuilt one differs from the package's")
+    return pairs
+
+
+def ranges(value):
+    last, out = 0, []
+    for c in range(0x110000):
+        v = value(c)
+        if v != last or c == 0:
+            out.append((c, v))
+            last = v
+    return out
+
+
+def table(f, declaration, rows):
+    f.write(declaration + " = {\n")
+    line = "   "
+    for row in rows:
+        item = " {" + ",".join(f"0x{x:X}" if x > 9 else str(x) for x in row) + "},"
+        if len(line) + len(item) > 118:
+            f.write(line + "\n")
+            line = "   "
+        line += item
+    f.write(line + "\n};\n")
+
+
+def main():
+    space = regex_class(r"\s")
+    if space != strip_class():
+        sys.exit("white space: the regular expressions and the added tokens differ")
+    sets = [(regex_class(r"\p{L}"), LETTER), (regex_class(r"\p{N}"), NUMBER), (space, SPACE),
+            (digit_class(), DIGIT), (word_class(), WORD)]
+    ccc, pairs = combining_classes(), decompositions()
+    compose = sorted((p[0], p[1], c) for c, p in pairs.items()
+                     if len(p) == 2 and NFC.normalize_str(chr(p[0]) + chr(p[1])) == chr(c))
+    second = {b for _, b, _ in compose} | set(range(0x1161, 0x1176)) | set(range(0x11A8, 0x11C3))
+    unsafe = {c for c in CPS if c in ccc or c in second or NFC.normalize_str(chr(c)) != chr(c)}
+    sets.append((unsafe, UNSAFE))
+    bits = [0] * 0x110000
+    for members, bit in sets:
+        for c in members:
+            bits[c] |= bit
+    head = f"/* Generated by tests/golden/gen_tokenizer_unicode.py from tokenizers {tokenizers.__version__}. */\n\n"
+    with open(sys.argv[1] + "/unicode_classes.inc", "w") as f:
+        f.write(head + "/* first code point of a run, class bits */\n")
+        table(f, "static const class_run class_runs[]", ranges(lambda c: bits[c]))
+    with open(sys.argv[1] + "/unicode_nfc.inc", "w") as f:
+        f.write(head + "/* first code point of a run, canonical combining class */\n")
+        table(f, "static const ccc_run ccc_runs[]", ranges(lambda c: ccc.get(c, 0)))
+        f.write("\n/* code point, its canonical decomposition (second 0: a single one) */\n")
+        table(f, "static const decomposition decompositions[]",
+              [(c, p[0], p[1] if len(p) > 1 else 0) for c, p in sorted(pairs.items())])
+        f.write("\n/* first, second, what they compose to */\n")
+        table(f, "static const composition compositions[]", compose)
+
+
+if __name__ == "__main__":
+    main()
