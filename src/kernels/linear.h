@@ -45,6 +45,9 @@ NR_LINEAR_DECLARE(cpu);
 NR_LINEAR_DECLARE(ref32);
 NR_LINEAR_DECLARE(ref64);
 
+/* Whether the cpu set multiplies bf16 matrices on this machine. */
+bool nr_linear_cpu_has_bf16(void);
+
 /* The linear_* fields of an nr_ops initializer: NR_LINEAR_FIELDS(cpu). */
 #define NR_LINEAR_FIELDS(set)                                                                            \
     .linear_new = nr_linear_##set##_new, .linear_free = nr_linear_##set##_free,                          \

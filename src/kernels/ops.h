@@ -160,6 +160,10 @@ nr_status nr_ops_cpu(const nr_ops **out, nr_compute compute, nr_error *err);
 const nr_ops *nr_ops_reference(bool as_double);
 /* "avx512-bf16", "avx512", "avx2", "baseline": what nr_ops_cpu runs on here. */
 const char *nr_cpu_name(void);
+/* The table of a named instruction set, NULL when this machine lacks it; for
+ * tests and comparisons. bf16 storage works on every set, but linear has bf16
+ * products only where nr_ops_cpu grants bf16. */
+const nr_ops *nr_ops_cpu_isa(const char *isa, nr_compute compute);
 /* Matrix library and version, e.g. "oneDNN 2.6.3", or "own loops". */
 const char *nr_matrix_library(void);
 

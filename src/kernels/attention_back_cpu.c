@@ -1,0 +1,178 @@
+/*
+ * attention_back_cpu.c - attention, backward.
+ *
+ * With P = exp(S - lse), dP = dO V^T and delta = dO . O:  dS = P (dP - delta),
+ * dQ = scale dS K, dK = scale dS^T Q, dV = P^T dO.
+ *
+ * One task is a (sequence, query head): it goes over tiles of keys and, inside,
+ * of queries, adds dQ up in its lane and leaves dK and dV of its head in
+ * scratch. Then the query heads of a group are added in order. So no result
+ * depends on who ran what. Memory is linear in T.
+ */
+#include "kernels/attention_tiles.h"
+
+typedef struct {
+    void *dq, *dk, *dv;
+    const void *d_o, *o, *q, *k, *v;
+    const float *lse;
+    const nr_attention *a;
+    float *packed, *lanes, *heads;
+    size_t T, rows, tiles, DP, packed_size, lane_size, head_size, items, lane_count;
+} job;
+
+static job layout(const nr_attention *a)
+{
+    job j = {.a = a, .T = a->Tq, .DP = padded(a->D), .items = a->B * a->H};
+    j.tiles = tasks_of(j.T, KEYS);
+    j.rows = j.tiles * KEYS;
+    j.packed_size = KEYS * (2 * a->D + j.DP);                       /* k^T, v^T (D, KEYS); k (KEYS, DP) */
+    j.lane_size = j.rows * (3 * j.DP + 1) + 2 * QUERIES * KEYS;     /* q, dO, dQ, delta; P, dS */
+    j.head_size = 2 * j.rows * j.DP;                                /* dK, dV */
+    j.lane_count = NR_MIN(j.items, (size_t)LANES);
+    return j;
+}
+
+NR_INLINE void pack_tile(const job *j, size_t task, bool bf16)
+{
+    const nr_attention *a = j->a;
+    size_t tile = task % j->tiles, head = task / j->tiles % a->K, b = task / j->tiles / a->K;
+    size_t at = b * a->k_batch + tile * KEYS * a->k_stride + head * a->D, rows = NR_MIN(j->T - tile * KEYS, (size_t)KEYS);
+    float *kt = j->packed + task * j->packed_size, *vt = kt + a->D * KEYS, *k = vt + a->D * KEYS;
+    pack_columns(kt, act_at(j->k, at, bf16), a->k_stride, rows, a->D, bf16);
+    pack_columns(vt, act_at(j->v, at, bf16), a->k_stride, rows, a->D, bf16);
+    if (j->DP != a->D) memset(k, 0, KEYS * j->DP * sizeof *k);
+    pack_rows(k, act_at(j->k, at, bf16), a->k_stride, rows, KEYS, a->D, 1, bf16);
+}
+
+/* The row of scores s and of dP turn into P and dS; outside [begin, end) both are 0. */
+NR_INLINE void weights_row(float *s, float *dp, float lse, float delta, size_t begin, size_t end, size_t cols)
+{
+    for (size_t i = 0; i < begin; i++) s[i] = -INFINITY;
+    for (size_t i = end; i < cols; i++) s[i] = -INFINITY;
+    if (lse == -INFINITY) lse = 0; /* sees nothing: all of s is -infinity */
+    for (size_t i = 0; i < cols; i += VW) {
+        vf p = vexp(vload(s + i) - lse);
+        vstore(s + i, p);
+        vstore(dp + i, p * (vload(dp + i) - delta));
+    }
+}
+
+/* Views of a lane and of the head's gradients. */
+typedef struct {
+    float *q, *d_o, *dq, *delta, *p, *ds, *dk, *dv;
+    const float *lse;
+    const int32_t *first;
+} view;
+
+NR_INLINE void tile_pair(const job *j, const view *w, const float *packed, size_t k0, size_t t0)
+{
+    size_t D = j->a->D, DP = j->DP, n = NR_MIN(j->T - t0, (size_t)QUERIES);
+    size_t seen = NR_MIN(t0 + n - k0, (size_t)KEYS), cols = padded(seen);
+    const float *kt = packed, *vt = kt + D * KEYS, *k = vt + D * KEYS, *q = w->q + t0 * DP, *d_o = w->d_o + t0 * DP;
+    product(w->p, KEYS, q, DP, 1, kt, KEYS, n, cols, D, false);
+    product(w->ds, KEYS, d_o, DP, 1, vt, KEYS, n, cols, D, false);
+    for (size_t r = 0; r < n; r++)
+        weights_row(w->p + r * KEYS, w->ds + r * KEYS, w->lse[t0 + r], w->delta[t0 + r],
+                    w->first ? visible_begin((size_t)w->first[t0 + r], k0, cols) : 0, visible_end(t0 + r, k0, cols), cols);
+    product(w->dv + k0 * DP, DP, w->p, 1, KEYS, d_o, DP, seen, DP, n, true);
+    product(w->dk + k0 * DP, DP, w->ds, 1, KEYS, q, DP, seen, DP, n, true);
+    product(w->dq + t0 * DP, DP, w->ds, KEYS, 1, k, DP, n, DP, seen, true);
+}
+
+/* First key that any of the tile's queries sees. */
+NR_INLINE size_t tile_first(const job *j, const int32_t *first, size_t t0)
+{
+    size_t least = t0;
+    for (size_t t = t0; first && t < NR_MIN(t0 + QUERIES, j->T); t++) least = NR_MIN(least, (size_t)first[t]);
+    return first ? least : 0;
+}
+
+NR_INLINE void head_task(const job *j, float *lane, size_t item, bool bf16)
+{
+    const nr_attention *a = j->a;
+    size_t b = item / a->H, h = item % a->H, DP = j->DP, D = a->D, at = (b * j->T * a->H + h) * D, stride = a->H * D;
+    const float *packed = j->packed + (b * a->K + h / (a->H / a->K)) * j->tiles * j->packed_size;
+    view w = {.q = lane, .d_o = lane + j->rows * DP, .dq = lane + 2 * j->rows * DP, .delta = lane + 3 * j->rows * DP};
+    w.p = w.delta + j->rows;
+    w.ds = w.p + QUERIES * KEYS;
+    w.dk = j->heads + item * j->head_size;
+    w.dv = w.dk + j->rows * DP;
+    w.lse = j->lse + item * j->T;
+    w.first = a->first ? a->first + b * j->T : NULL;
+    if (DP != D) memset(lane, 0, 2 * j->rows * DP * sizeof *lane);
+    memset(w.dq, 0, j->rows * DP * sizeof *w.dq);
+    memset(w.dk, 0, j->head_size * sizeof *w.dk);
+    pack_rows(w.q, act_at(j->q, at, bf16), stride, j->T, j->rows, D, a->scale, bf16);
+    pack_rows(w.d_o, act_at(j->d_o, at, bf16), stride, j->T, j->rows, D, 1, bf16);
+    for (size_t t = 0; t < j->T; t++) {
+        vf s = {0};
+        NR_EACH(D, s += vload(w.d_o + t * DP + i) * aload_n(j->o, at + t * stride + i, m, bf16););
+        w.delta[t] = vsum(s);
+    }
+    for (size_t k0 = 0; k0 < j->T; k0 += KEYS)
+        for (size_t t0 = k0; t0 < j->T; t0 += QUERIES)
+            if (tile_first(j, w.first, t0) < k0 + KEYS)
+                tile_pair(j, &w, packed + k0 / KEYS * j->packed_size, k0, t0);
+    for (size_t t = 0; t < j->T; t++)
+        NR_EACH(D, astore_n(j->dq, at + t * stride + i, vload(w.dq + t * DP + i) * a->scale, m, bf16););
+}
+
+NR_INLINE void run_lane(const job *j, size_t lane, bool bf16)
+{
+    size_t begin = lane * j->items / j->lane_count, end = (lane + 1) * j->items / j->lane_count;
+    for (size_t i = begin; i < end; i++) head_task(j, j->lanes + lane * j->lane_size, i, bf16);
+}
+
+/* dK and dV of KEYS keys of one kv head: its query heads added in order. */
+NR_INLINE void add_heads(const job *j, size_t task, bool bf16)
+{
+    const nr_attention *a = j->a;
+    size_t tile = task % j->tiles, head = task / j->tiles % a->K, b = task / j->tiles / a->K, group = a->H / a->K;
+    const float *dk = j->heads + (b * a->H + head * group) * j->head_size, *dv = dk + j->rows * j->DP;
+    for (size_t t = tile * KEYS; t < NR_MIN((tile + 1) * KEYS, j->T); t++) {
+        size_t to = b * a->k_batch + t * a->k_stride + head * a->D, from = t * j->DP;
+        NR_EACH(a->D, {
+            vf x = vload(dk + from + i), y = vload(dv + from + i);
+            for (size_t g = 1; g < group; g++) {
+                x += vload(dk + g * j->head_size + from + i);
+                y += vload(dv + g * j->head_size + from + i);
+            }
+            astore_n(j->dk, to + i, x, m, bf16);
+            astore_n(j->dv, to + i, y, m, bf16);
+        });
+    }
+}
+
+size_t NR_CPU(attention_back_scratch, f32)(const nr_attention *a)
+{
+    job j = layout(a);
+    return (j.lane_count * j.lane_size + j.items * j.head_size + a->B * a->K * j.tiles * j.packed_size) * sizeof(float);
+}
+
+#define ATTENTION_BACK(type, bf16)                                                                                   \
+    static void pack_##type(void *context, size_t task) { pack_tile(context, task, bf16); }                          \
+    static void lane_##type(void *context, size_t task) { run_lane(context, task, bf16); }                           \
+    static void add_##type(void *context, size_t task) { add_heads(context, task, bf16); }                           \
+    void NR_CPU(attention_back, type)(void *dq, void *dk, void *dv, const void *d_o, const void *o, const void *q,   \
+                                      const void *k, const void *v, const void *lse, const nr_attention *a,          \
+                                      void *scratch)                                                                 \
+    {                                                                                                                \
+        job j = layout(a);                                                                                           \
+        if (j.items == 0 || j.T == 0) return;                                                                        \
+        j.dq = dq;                                                                                                   \
+        j.dk = dk;                                                                                                   \
+        j.dv = dv;                                                                                                   \
+        j.d_o = d_o;                                                                                                 \
+        j.o = o;                                                                                                     \
+        j.q = q;                                                                                                     \
+        j.k = k;                                                                                                     \
+        j.v = v;                                                                                                     \
+        j.lse = lse;                                                                                                 \
+        j.lanes = scratch;                                                                                           \
+        j.heads = j.lanes + j.lane_count * j.lane_size;                                                              \
+        j.packed = j.heads + j.items * j.head_size;                                                                  \
+        nr_parallel(a->B * a->K * j.tiles, pack_##type, &j);                                                         \
+        nr_parallel(j.lane_count, lane_##type, &j);                                                                  \
+        nr_parallel(a->B * a->K * j.tiles, add_##type, &j);                                                          \
+    }
+NR_CPU_BOTH(ATTENTION_BACK)

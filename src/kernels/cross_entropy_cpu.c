@@ -1,0 +1,152 @@
+/*
+ * cross_entropy_cpu.c - losses of rows of logits (n, V), and the divergence of
+ * two sets of them.
+ *
+ * A row is read three times (max, sum of exp, gradient); with V = 49152 it is
+ * 192 KiB and stays in the second-level cache. exp runs in float; its sum in
+ * float lanes over SUM_BLOCK elements at most and in double beyond, so that the
+ * relative error of the sum stays that of exp. The divergence cancels (terms of
+ * order 1, results of order 1e-4), so it runs in double.
+ */
+#include "kernels/cpu.h"
+
+#define SUM_BLOCK 1024
+
+typedef struct {
+    double *nll;
+    void *d;
+    const float *x, *q; /* q: divergence only */
+    const int32_t *targets;
+    uint8_t *same;
+    double scale;
+    size_t n, V, rows;
+} job;
+
+NR_INLINE float row_max(const float *x, size_t V)
+{
+    vf s[4] = {vset(-INFINITY), vset(-INFINITY), vset(-INFINITY), vset(-INFINITY)};
+    float best = -INFINITY;
+    size_t i = 0;
+    for (; i + 4 * VW <= V; i += 4 * VW)
+        for (size_t k = 0; k < 4; k++) s[k] = vmax(s[k], vload(x + i + k * VW));
+    for (; i < V; i++) best = x[i] > best ? x[i] : best;
+    float most = vsum_max(vmax(vmax(s[0], s[1]), vmax(s[2], s[3])));
+    return most > best ? most : best;
+}
+
+NR_INLINE double sum_exp(const float *x, float max, size_t V)
+{
+    double sum = 0;
+    for (size_t at = 0; at < V; at += SUM_BLOCK) {
+        size_t count = NR_MIN(V - at, (size_t)SUM_BLOCK), i = 0;
+        const float *p = x + at;
+        vf s[4] = {{0}};
+        for (; i + 4 * VW <= count; i += 4 * VW)
+            for (size_t k = 0; k < 4; k++) s[k] += vexp(vload(p + i + k * VW) - max);
+        sum += (double)vsum((s[0] + s[1]) + (s[2] + s[3]));
+        for (; i < count; i++) sum += (double)expf(p[i] - max);
+    }
+    return sum;
+}
+
+NR_INLINE void loss_row(const job *j, size_t r, bool bf16)
+{
+    size_t V = j->V;
+    const float *x = j->x + r * V;
+    void *d = j->d ? act_at_mut(j->d, r * V, bf16) : NULL;
+    j->nll[r] = 0;
+    if (j->targets[r] < 0) {
+        if (d) memset(d, 0, V * (bf16 ? sizeof(uint16_t) : sizeof(float)));
+        return;
+    }
+    size_t target = (size_t)j->targets[r];
+    float max = row_max(x, V);
+    double sum = sum_exp(x, max, V);
+    j->nll[r] = log(sum) + ((double)max - (double)x[target]);
+    if (!d) return;
+    float scale = (float)j->scale, factor = (float)(j->scale / sum);
+    NR_EACH(V, astore_n(d, i, vexp(rload_n(x, i, m) - max) * factor, m, bf16););
+    /* p - 1 from the true p, before it is rounded to act. */
+    float p = (float)(exp((double)x[target] - (double)max) / sum - 1) * scale;
+    astore_n(d, target, vset(p), 1, bf16);
+}
+
+NR_INLINE void loss_rows(const job *j, size_t task, bool bf16)
+{
+    size_t begin = task * j->rows, end = NR_MIN(begin + j->rows, j->n);
+    for (size_t r = begin; r < end; r++) loss_row(j, r, bf16);
+}
+
+#define LOSS(type, bf16)                                                                                              \
+    static void loss_rows_##type(void *context, size_t task) { loss_rows(context, task, bf16); }                      \
+    void NR_CPU(cross_entropy, type)(double *nll, void *d_logits, const void *logits, const int32_t *targets,         \
+                                     double scale, size_t n, size_t V)                                                \
+    {                                                                                                                 \
+        job j = {.nll = nll, .d = d_logits, .x = logits, .targets = targets, .scale = scale, .n = n, .V = V};         \
+        j.rows = rows_of_task(V);                                                                                     \
+        nr_parallel(tasks_of(n, j.rows), loss_rows_##type, &j);                                                       \
+    }
+NR_CPU_BOTH(LOSS)
+
+/* ---- divergence ---- */
+
+NR_INLINE size_t first_equal(const float *x, float value, size_t V)
+{
+    size_t i = 0;
+    while (i < V && x[i] != value) i++;
+    return i;
+}
+
+NR_INLINE double sum_exp_double(const float *x, float max, size_t V)
+{
+    vd s = {0};
+    double sum = 0;
+    size_t i = 0;
+    for (; i + VW <= V; i += VW) {
+        vf v = vload(x + i);
+        s += vexp_d(vwiden_low(v) - (double)max) + vexp_d(vwiden_high(v) - (double)max);
+    }
+    for (; i < V; i++) sum += exp((double)x[i] - (double)max);
+    return sum + vsum_d(s);
+}
+
+/* sum p_i (log p_i - log q_i) with log p_i = p_i' - lp, log q_i = q_i' - lq. */
+NR_INLINE double divergence_sum(const float *p, const float *q, double lp, double lq, size_t V)
+{
+    vd s = {0};
+    double sum = 0;
+    size_t i = 0;
+    for (; i + VW <= V; i += VW) {
+        vf pf = vload(p + i), qf = vload(q + i);
+        vd a = vwiden_low(pf) - lp, b = vwiden_low(qf) - lq;
+        s += vexp_d(a) * (a - b);
+        a = vwiden_high(pf) - lp;
+        b = vwiden_high(qf) - lq;
+        s += vexp_d(a) * (a - b);
+    }
+    for (; i < V; i++) {
+        double a = (double)p[i] - lp, b = (double)q[i] - lq;
+        sum += exp(a) * (a - b);
+    }
+    return sum + vsum_d(s);
+}
+
+static void divergence_rows(void *context, size_t task)
+{
+    const job *j = context;
+    size_t V = j->V, begin = task * j->rows, end = NR_MIN(begin + j->rows, j->n);
+    for (size_t r = begin; r < end; r++) {
+        const float *p = j->x + r * V, *q = j->q + r * V;
+        float max_p = row_max(p, V), max_q = row_max(q, V);
+        double lp = (double)max_p + log(sum_exp_double(p, max_p, V));
+        double lq = (double)max_q + log(sum_exp_double(q, max_q, V));
+        j->nll[r] = divergence_sum(p, q, lp, lq, V);
+        j->same[r] = first_equal(p, max_p, V) == first_equal(q, max_q, V);
+    }
+}
+
+void NR_CPU(divergence, f32)(double *kl, uint8_t *same, const void *p, const void *q, size_t n, size_t V)
+{
+    job j = {.nll = kl, .same = same, .x = p, .q = q, .n = n, .V = V, .rows = rows_of_task(V)};
+    nr_parallel(tasks_of(n, j.rows), divergence_rows, &j);
+}

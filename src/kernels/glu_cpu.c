@@ -1,0 +1,72 @@
+/*
+ * glu_cpu.c - h = act(g) u over n F elements, as one flat array; see
+ * glu_ref.inc for the activations as g sigmoid(s).
+ */
+#include "kernels/cpu.h"
+
+typedef struct {
+    void *h, *dg, *du;
+    const void *dh, *g, *u;
+    size_t n;
+    nr_act act;
+} job;
+
+#define GELU_SCALE 1.5957691216057308f /* 2 sqrt(2 / pi) */
+#define GELU_CUBIC 0.044715f
+
+NR_INLINE vf argument(vf g, bool gelu) { return gelu ? GELU_SCALE * (g + GELU_CUBIC * (g * g * g)) : g; }
+
+NR_INLINE void forward_block(const job *j, size_t task, bool bf16, bool gelu)
+{
+    size_t at = task * NR_CPU_BLOCK, count = NR_MIN(j->n - at, (size_t)NR_CPU_BLOCK);
+    NR_EACH(count, {
+        vf g = aload_n(j->g, at + i, m, bf16), u = aload_n(j->u, at + i, m, bf16);
+        astore_n(j->h, at + i, g * vsigmoid(argument(g, gelu)) * u, m, bf16);
+    });
+}
+
+/* dg may be dh: both gradients of an element are computed before either is stored. */
+NR_INLINE void backward_block(const job *j, size_t task, bool bf16, bool gelu)
+{
+    size_t at = task * NR_CPU_BLOCK, count = NR_MIN(j->n - at, (size_t)NR_CPU_BLOCK);
+    NR_EACH(count, {
+        vf g = aload_n(j->g, at + i, m, bf16), u = aload_n(j->u, at + i, m, bf16), d = aload_n(j->dh, at + i, m, bf16);
+        vf e = vexp(-argument(g, gelu)), sigma = 1.0f / (1.0f + e);
+        /* 1 - sigma = e / (1 + e), which overflows to infinity / infinity where sigma is 0 */
+        vf rest = vmin(e * sigma, vset(1.0f));
+        vf ds = gelu ? GELU_SCALE * (1.0f + 3 * GELU_CUBIC * (g * g)) : vset(1.0f);
+        vf slope = sigma + g * sigma * (rest * ds);
+        astore_n(j->dg, at + i, d * u * slope, m, bf16);
+        astore_n(j->du, at + i, d * (g * sigma), m, bf16);
+    });
+}
+
+#define GLU(type, bf16)                                                                                              \
+    static void forward_##type(void *context, size_t task)                                                           \
+    {                                                                                                                \
+        const job *j = context;                                                                                      \
+        if (j->act == NR_ACT_GELU_TANH)                                                                              \
+            forward_block(j, task, bf16, true);                                                                      \
+        else                                                                                                         \
+            forward_block(j, task, bf16, false);                                                                     \
+    }                                                                                                                \
+    static void backward_##type(void *context, size_t task)                                                          \
+    {                                                                                                                \
+        const job *j = context;                                                                                      \
+        if (j->act == NR_ACT_GELU_TANH)                                                                              \
+            backward_block(j, task, bf16, true);                                                                     \
+        else                                                                                                         \
+            backward_block(j, task, bf16, false);                                                                    \
+    }                                                                                                                \
+    void NR_CPU(glu, type)(void *h, const void *g, const void *u, nr_act act, size_t n, size_t F)                    \
+    {                                                                                                                \
+        job j = {.h = h, .g = g, .u = u, .n = n * F, .act = act};                                                    \
+        nr_parallel(tasks_of(j.n, NR_CPU_BLOCK), forward_##type, &j);                                                \
+    }                                                                                                                \
+    void NR_CPU(glu_back, type)(void *dg, void *du, const void *dh, const void *g, const void *u, nr_act act,        \
+                                size_t n, size_t F)                                                                  \
+    {                                                                                                                \
+        job j = {.dg = dg, .du = du, .dh = dh, .g = g, .u = u, .n = n * F, .act = act};                              \
+        nr_parallel(tasks_of(j.n, NR_CPU_BLOCK), backward_##type, &j);                                               \
+    }
+NR_CPU_BOTH(GLU)

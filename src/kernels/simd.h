@@ -1,0 +1,280 @@
+/*
+ * simd.h - the vectors of the *_cpu.c files, which are compiled once per
+ * instruction set: width, loads and stores of float and bf16, exp.
+ *
+ * Vectors are the compilers' own (gcc 12, clang 14); intrinsics stand only
+ * where those have no operator. bf16 is converted by integer shifts on every
+ * instruction set, so that conversions have the same bits everywhere and
+ * denormals survive. Sums differ between instruction sets in their last bits:
+ * lanes are as many as the vector has, and only some sets fuse multiply-add.
+ */
+#ifndef NR_SIMD_H
+#define NR_SIMD_H
+
+#include <math.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+#define VW 16
+#elif defined(__AVX2__)
+#define VW 8
+#else
+#define VW 4
+#endif
+
+#define NR_INLINE static inline __attribute__((always_inline, unused))
+
+typedef float vf __attribute__((vector_size(VW * 4)));
+typedef int32_t vi __attribute__((vector_size(VW * 4)));
+typedef uint32_t vu __attribute__((vector_size(VW * 4)));
+typedef uint16_t vh __attribute__((vector_size(VW * 2)));
+typedef float vf_half __attribute__((vector_size(VW * 2)));
+typedef double vd __attribute__((vector_size(VW * 4))); /* VW / 2 lanes */
+typedef int64_t vl __attribute__((vector_size(VW * 4)));
+
+NR_INLINE vf vset(float x) { return x - (vf){0}; }
+NR_INLINE vf vzero(void) { return (vf){0}; }
+NR_INLINE vf vbits(vi x) { return (vf)x; }
+NR_INLINE vi vselect_i(vi mask, vi a, vi b) { return (a & mask) | (b & ~mask); }
+NR_INLINE vf vselect(vi mask, vf a, vf b) { return (vf)vselect_i(mask, (vi)a, (vi)b); }
+
+/* The second operand where either is NaN. */
+NR_INLINE vf vmax(vf a, vf b)
+{
+#if VW == 16
+    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif VW == 8
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(__SSE2__)
+    return (vf)_mm_max_ps((__m128)a, (__m128)b);
+#else
+    return vselect(a > b, a, b);
+#endif
+}
+
+NR_INLINE vf vmin(vf a, vf b)
+{
+#if VW == 16
+    return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif VW == 8
+    return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+#elif defined(__SSE2__)
+    return (vf)_mm_min_ps((__m128)a, (__m128)b);
+#else
+    return vselect(a < b, a, b);
+#endif
+}
+
+NR_INLINE vf vabs(vf a) { return (vf)((vi)a & 0x7fffffff); }
+/* -1, 0 or 1. */
+NR_INLINE vf vsign(vf a)
+{
+    vf one = (vf)(((vi)a & INT32_MIN) | (vi)vset(1.0f));
+    return (vf)((vi)one & (a != vzero()));
+}
+
+/* ---- loads and stores; _n: only the first n < VW elements, 0 beyond ---- */
+
+NR_INLINE vf vload(const float *p)
+{
+    vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+NR_INLINE void vstore(float *p, vf v) { memcpy(p, &v, sizeof v); }
+
+NR_INLINE vf vload_n(const float *p, size_t n)
+{
+    vf v = {0};
+    for (size_t i = 0; i < n && i < VW; i++) v[i] = p[i];
+    return v;
+}
+
+NR_INLINE void vstore_n(float *p, vf v, size_t n)
+{
+    for (size_t i = 0; i < n && i < VW; i++) p[i] = v[i];
+}
+
+NR_INLINE vf vfrom_bf16(vh h) { return (vf)(__builtin_convertvector(h, vu) << 16); }
+
+/* Round to nearest even; NaN stays NaN. */
+NR_INLINE vh vto_bf16(vf v)
+{
+    vu u = (vu)v, rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16, nan = (u >> 16) | 0x40;
+    return __builtin_convertvector((vu)vselect_i(v != v, (vi)nan, (vi)rounded), vh);
+}
+
+/* Element i of an act buffer on, as float; bf16 is known at compile time. */
+NR_INLINE vf aload(const void *p, size_t i, bool bf16)
+{
+    if (!bf16) return vload((const float *)p + i);
+    vh h;
+    memcpy(&h, (const uint16_t *)p + i, sizeof h);
+    return vfrom_bf16(h);
+}
+
+NR_INLINE void astore(void *p, size_t i, vf v, bool bf16)
+{
+    if (bf16) {
+        vh h = vto_bf16(v);
+        memcpy((uint16_t *)p + i, &h, sizeof h);
+    } else
+        vstore((float *)p + i, v);
+}
+
+NR_INLINE vf aload_n(const void *p, size_t i, size_t n, bool bf16)
+{
+    if (n >= VW) return aload(p, i, bf16);
+    if (!bf16) return vload_n((const float *)p + i, n);
+    vh h = {0};
+    for (size_t j = 0; j < n && j < VW; j++) h[j] = ((const uint16_t *)p)[i + j];
+    return vfrom_bf16(h);
+}
+
+NR_INLINE void astore_n(void *p, size_t i, vf v, size_t n, bool bf16)
+{
+    if (n >= VW)
+        astore(p, i, v, bf16);
+    else if (bf16) {
+        vh h = vto_bf16(v);
+        for (size_t j = 0; j < n && j < VW; j++) ((uint16_t *)p)[i + j] = h[j];
+    } else
+        vstore_n((float *)p + i, v, n);
+}
+
+/* Real buffers are float. */
+NR_INLINE vf rload_n(const void *p, size_t i, size_t n) { return aload_n(p, i, n, false); }
+NR_INLINE void rstore_n(void *p, size_t i, vf v, size_t n) { astore_n(p, i, v, n, false); }
+
+/* The loop over n elements: the body sees i and m, VW in the main part and less
+ * in the tail, which is the same text once more. */
+#define NR_EACH(n, ...)                             \
+    do {                                            \
+        size_t i = 0;                               \
+        for (; i + VW <= (n); i += VW) {            \
+            enum { m = VW };                        \
+            __VA_ARGS__                             \
+        }                                           \
+        if (i < (n)) {                              \
+            const size_t m = (n) - i;               \
+            __VA_ARGS__                             \
+        }                                           \
+    } while (0)
+
+/* ---- reductions: by halves, always in this order ---- */
+
+NR_INLINE float vsum(vf v)
+{
+#if VW == 16
+    vf_half a = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7);
+    vf_half b = __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+    typedef float quarter __attribute__((vector_size(16)));
+    a += b;
+    quarter s = __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
+#elif VW == 8
+    typedef float quarter __attribute__((vector_size(16)));
+    quarter s = __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
+#else
+    vf s = v;
+#endif
+    return (s[0] + s[2]) + (s[1] + s[3]);
+}
+
+NR_INLINE float vsum_max(vf v)
+{
+    float best = v[0];
+    for (size_t i = 1; i < VW; i++) best = v[i] > best ? v[i] : best;
+    return best;
+}
+
+NR_INLINE vd vwiden_low(vf v)
+{
+#if VW == 16
+    return __builtin_convertvector(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7), vd);
+#elif VW == 8
+    return __builtin_convertvector(__builtin_shufflevector(v, v, 0, 1, 2, 3), vd);
+#else
+    return (vd){v[0], v[1]};
+#endif
+}
+
+NR_INLINE vd vwiden_high(vf v)
+{
+#if VW == 16
+    return __builtin_convertvector(__builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15), vd);
+#elif VW == 8
+    return __builtin_convertvector(__builtin_shufflevector(v, v, 4, 5, 6, 7), vd);
+#else
+    return (vd){v[2], v[3]};
+#endif
+}
+
+NR_INLINE double vsum_d(vd v)
+{
+    double sum = 0;
+    for (size_t i = 0; i < VW / 2; i++) sum += v[i];
+    return sum;
+}
+
+/* ---- exp ---- */
+
+/* e^x within 1.5 units in the last place; 0 below -104, infinity above 88.73,
+ * NaN for NaN. x = n ln 2 + r with |r| <= ln 2 / 2 and e^r = 1 + r + r^2 P(r),
+ * P of degree 4 fitted to the relative error on that interval (1.0e-8). */
+NR_INLINE vf vexp(vf x)
+{
+    const vf magic = vset(12582912.0f); /* 1.5 2^23: adding it rounds to an integer */
+    x = vmax(vset(-104.0f), vmin(vset(89.0f), x));
+    vf shifted = x * 1.44269504f + magic, n = shifted - magic;
+    vf r = x - n * 0.693359375f; /* ln 2 in two parts: the first has 10 bits, so n times it is exact */
+    r = r + n * 2.12194440e-4f;
+    vf p = r * 1.39337103e-3f + 8.36320501e-3f;
+    p = p * r + 4.1666463e-2f;
+    p = p * r + 1.66665763e-1f;
+    p = p * r + 0.5f;
+    p = p * (r * r) + r;
+    p = p + 1.0f;
+#if VW == 16
+    return (vf)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
+    vi e = (vi)shifted - (vi)magic, half = e >> 1; /* 2^n in two factors: n reaches -150 and 128 */
+    return p * (vf)((half + 127) << 23) * (vf)((e - half + 127) << 23);
+#endif
+}
+
+/* e^x in double for x <= 0; 0 below -708. Taylor to r^12: 3e-16 at |r| = ln 2 / 2. */
+NR_INLINE vd vexp_d(vd x)
+{
+    const double shift = 6755399441055744.0; /* 1.5 2^52 */
+    vl small = x < -708.0;
+    x = (vd)((vl)x & ~small);
+    vd shifted = x * 1.4426950408889634 + shift, n = shifted - shift;
+    vd r = x - n * 0.693147180369123816490; /* 33 bits */
+    r = r - n * 1.90821492927058770002e-10;
+    vd p = r * (1 / 479001600.0) + 1 / 39916800.0;
+    p = p * r + 1 / 3628800.0;
+    p = p * r + 1 / 362880.0;
+    p = p * r + 1 / 40320.0;
+    p = p * r + 1 / 5040.0;
+    p = p * r + 1 / 720.0;
+    p = p * r + 1 / 120.0;
+    p = p * r + 1 / 24.0;
+    p = p * r + 1 / 6.0;
+    p = p * r + 0.5;
+    p = p * (r * r) + r;
+    p = p + 1.0;
+    vl e = (vl)shifted - (vl)(shift - (vd){0});
+    return (vd)((vl)(p * (vd)((e + 1023) << 52)) & ~small);
+}
+
+NR_INLINE vf vsigmoid(vf s) { return 1.0f / (1.0f + vexp(-s)); }
+
+#endif
