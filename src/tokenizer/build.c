@@ -79,9 +79,11 @@ static nr_status decode_all(builder *b)
         *a = v->added[i];
         memcpy(p, a->text.data, a->text.size);
         a->text.data = p;
+        /* its text is itself, not the alphabet's: a piece may only be it where both agree */
+        nr_bytes was = t->bytes[a->id];
+        b->plain[a->id] = b->plain[a->id] && was.size == a->text.size && !memcmp(was.data, p, was.size);
         t->bytes[a->id] = a->text;
         t->is_special[a->id] = a->special;
-        b->plain[a->id] = b->plain[a->id] && v->texts[a->id].data;
         p += a->text.size;
     }
     return NR_OK;

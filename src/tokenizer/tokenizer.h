@@ -9,9 +9,11 @@
 
 nr_status nr_tokenizer_from_gguf(nr_tokenizer **out, const nr_gguf *g, nr_error *err);
 nr_status nr_tokenizer_from_json(nr_tokenizer **out, const json_t *j, const char *where, nr_error *err);
+/* True when the file asks for the BOS token before a text (llama 3). nr_tokenizer_encode itself never adds one. */
+bool nr_tokenizer_add_bos(const nr_tokenizer *t);
 /* SHA-256 over everything that decides the ids: key of token caches. */
 const char *nr_tokenizer_fingerprint(const nr_tokenizer *t);
-/* The token's text as the vocabulary has it, decoded to bytes. */
+/* The token's text as the vocabulary has it, decoded to bytes; NULL: no such id. */
 const char *nr_tokenizer_token(const nr_tokenizer *t, int32_t id, size_t *size);
 /* Id of a special token by its text, -1 when there is none. */
 int32_t nr_tokenizer_special(const nr_tokenizer *t, const char *text);
