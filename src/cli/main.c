@@ -16,6 +16,7 @@
 /* In the order of the help. */
 #define COMMANDS(X) \
     X(init)         \
+    X(data)         \
     X(methods)      \
     X(completion)   \
     X(man)          \
