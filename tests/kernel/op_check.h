@@ -31,6 +31,7 @@ typedef struct {
     size_t n;
     double scale; /* inputs: standard deviation. Outputs: of what stands there before, 0: garbage */
     size_t reduction; /* outputs: length of the sums behind an element */
+    double typical;   /* outputs: size of an element, where few of them may all be small by cancellation */
 } operand;
 
 typedef struct {
@@ -175,6 +176,7 @@ static void compare(const op_case *c, const char *isa, const nr_ops *ops, const 
             error += d * d;
             norm += w * w;
         }
+        norm = fmax(norm, (double)c->out[o].n * c->out[o].typical * c->out[o].typical);
         double rms = sqrt(norm / (double)c->out[o].n);
         if (!(sqrt(error) <= tol * sqrt(norm) + 1e-30))
             fail_msg("%s on %s %s, output %zu of %zu elements: error %.3g, at most %.3g", c->name, isa, ops->name, o,
@@ -199,7 +201,7 @@ static bool table_at(size_t i, const char **isa, const nr_ops **ops)
     return true;
 }
 
-static void check_op(const op_case *c)
+static __attribute__((unused)) void check_op(const op_case *c)
 {
     static const size_t threads[] = {1, 2, 3, 7};
     call want = call_run(c, nr_ops_reference(false));

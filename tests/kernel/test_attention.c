@@ -38,17 +38,17 @@ static void run_backward(const nr_ops *ops, const void *arg, void *const *in, vo
 
 static void check_forward(const sizes *s)
 {
-    op_case c = {"attention", s, {{AS_ACT, s->queries, 2, 0}, {AS_ACT, s->keys, 1, 0}, {AS_ACT, s->keys, 1, 0}},
-                 {{AS_ACT, s->queries, 0, s->a.start + s->a.Tq}, {AS_REAL, s->a.B * s->a.H * s->a.Tq, 0, s->a.D}}, run_forward};
+    op_case c = {"attention", s, {{AS_ACT, s->queries, 2, 0, 0}, {AS_ACT, s->keys, 1, 0, 0}, {AS_ACT, s->keys, 1, 0, 0}},
+                 {{AS_ACT, s->queries, 0, s->a.start + s->a.Tq, 0}, {AS_REAL, s->a.B * s->a.H * s->a.Tq, 0, s->a.D, 0}}, run_forward};
     check_op(&c);
 }
 
 static void check_backward(const sizes *s)
 {
     op_case c = {"attention_back", s,
-                 {{AS_ACT, s->queries, 1, 0}, {AS_ACT, s->queries, 2, 0}, {AS_ACT, s->keys, 1, 0}, {AS_ACT, s->keys, 1, 0},
-                  {AS_ACT, s->queries, 0.3, 0}},
-                 {{AS_ACT, s->queries, 0, s->a.Tq}, {AS_ACT, s->keys, 0, s->a.Tq}, {AS_ACT, s->keys, 0, s->a.Tq}}, run_backward};
+                 {{AS_ACT, s->queries, 1, 0, 0}, {AS_ACT, s->queries, 2, 0, 0}, {AS_ACT, s->keys, 1, 0, 0}, {AS_ACT, s->keys, 1, 0, 0},
+                  {AS_ACT, s->queries, 0.3, 0, 0}},
+                 {{AS_ACT, s->queries, 0, s->a.Tq, 0}, {AS_ACT, s->keys, 0, s->a.Tq, 0}, {AS_ACT, s->keys, 0, s->a.Tq, 0}}, run_backward};
     check_op(&c);
 }
 

@@ -28,12 +28,12 @@ static void run_backward(const nr_ops *ops, const void *arg, void *const *in, vo
 static void check_sizes(size_t n, size_t C)
 {
     sizes s = {n, C, true};
-    op_case forward = {"rmsnorm", &s, {{AS_REAL, n * C, 2, 0}, {AS_REAL, C, 1, 0}},
-                       {{AS_ACT, n * C, 0, C}, {AS_REAL, n, 0, C}}, run_forward};
+    op_case forward = {"rmsnorm", &s, {{AS_REAL, n * C, 2, 0, 0}, {AS_REAL, C, 1, 0, 0}},
+                       {{AS_ACT, n * C, 0, C, 0}, {AS_REAL, n, 0, C, 0}}, run_forward};
     check_op(&forward);
     op_case backward = {"rmsnorm_back", &s,
-                        {{AS_REAL, n * C, 1, 0}, {AS_REAL, n * C, 2, 0}, {AS_REAL, C, 1, 0}},
-                        {{AS_REAL, n * C, 1, C}, {AS_REAL, C, 1, NR_MAX(n, (size_t)1)}}, run_backward};
+                        {{AS_REAL, n * C, 1, 0, 0}, {AS_REAL, n * C, 2, 0, 0}, {AS_REAL, C, 1, 0, 0}},
+                        {{AS_REAL, n * C, 1, C, 0}, {AS_REAL, C, 1, NR_MAX(n, (size_t)1), 0}}, run_backward};
     check_op(&backward);
     s.with_dw = false;
     backward.out[1].n = 0;

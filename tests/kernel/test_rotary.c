@@ -24,7 +24,7 @@ static void test_rotary(void **state)
     for (size_t i = 0; i < NR_COUNT(list); i++)
         for (int inverse = 0; inverse < 2; inverse++) {
             sizes s = {list[i][0], list[i][1], list[i][2], inverse, pos};
-            op_case c = {"rotary", &s, {{AS_REAL, POSITIONS * s.D, 1, 0}}, {{AS_ACT, s.n * s.heads * s.D, 1, 1}}, run};
+            op_case c = {"rotary", &s, {{AS_REAL, POSITIONS * s.D, 1, 0, 0}}, {{AS_ACT, s.n * s.heads * s.D, 1, 1, 0}}, run};
             check_op(&c);
         }
 }
