@@ -1,14 +1,29 @@
 # Everything outside the project, in one interface target. Reasons: ARCHITECTURE.md.
 add_library(nres_dependencies INTERFACE)
+set(NRES_INSTALL_HINT "scripts/install-dependencies.sh installs what the build needs on Debian 12")
+
+function(nres_need name found)
+  if(NOT found)
+    message(FATAL_ERROR "${name} is missing: ${NRES_INSTALL_HINT}.")
+  endif()
+endfunction()
+
 if(CMAKE_CROSSCOMPILING)
   # Compile only: headers that don't depend on the processor, found through NRES_CROSS_INCLUDES.
   target_include_directories(nres_dependencies SYSTEM INTERFACE ${NRES_CROSS_INCLUDES})
 else()
-  find_package(PkgConfig REQUIRED)
-  pkg_check_modules(NRES_DEPS REQUIRED IMPORTED_TARGET jansson zlib libzstd libcrypto libprotobuf-c gumbo)
-  target_link_libraries(nres_dependencies INTERFACE PkgConfig::NRES_DEPS gomp m)
+  find_package(PkgConfig)
+  nres_need(pkg-config "${PKG_CONFIG_FOUND}")
+  foreach(name jansson zlib libzstd libcrypto libprotobuf-c gumbo)
+    pkg_check_modules(NRES_${name} QUIET IMPORTED_TARGET ${name})
+    nres_need("The library ${name}" "${NRES_${name}_FOUND}")
+    target_link_libraries(nres_dependencies INTERFACE PkgConfig::NRES_${name})
+  endforeach()
+  # One thread runtime, gcc's, with every compiler: the matrix library uses it too.
+  target_link_libraries(nres_dependencies INTERFACE gomp m)
   if(NRES_ONEDNN)
-    find_library(NRES_DNNL NAMES dnnl REQUIRED)
+    find_library(NRES_DNNL NAMES dnnl)
+    nres_need("The library oneDNN" "${NRES_DNNL}")
     target_link_libraries(nres_dependencies INTERFACE ${NRES_DNNL})
     target_compile_definitions(nres_dependencies INTERFACE NRES_HAS_ONEDNN)
   endif()

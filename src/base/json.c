@@ -3,9 +3,6 @@
  * deeper than MAX_DEPTH (a parser that recurses must not be led off its
  * stack), files larger than MAX_BYTES, and fields of the wrong kind or range.
  */
-#include <stdlib.h>
-#include <string.h>
-
 #include "base/base.h"
 
 #define MAX_DEPTH 64
@@ -64,18 +61,23 @@ nr_status nr_json_load(json_t **out, const char *path, nr_error *err)
     return st;
 }
 
+static int add_text(const char *text, size_t n, void *buffer)
+{
+    nr_buffer *b = buffer;
+    nr_buffer_add(b, text, n);
+    return b->failed ? -1 : 0;
+}
+
+/* Into our own buffer: where jansson's can't grow, sorted output of 2.14 goes on
+ * without the lost bytes and reports success. */
 nr_status nr_json_save(const json_t *j, const char *path, nr_error *err)
 {
-    char *text = json_dumps(j, JSON_SORT_KEYS | JSON_INDENT(2));
-    if (!text) return nr_fail(err, NR_E_MEMORY, "%s: out of memory writing JSON", path);
-    nr_writer w;
-    nr_status st = nr_writer_open(&w, path, err);
-    if (st == NR_OK) {
-        nr_writer_write(&w, text, strlen(text));
-        nr_writer_write(&w, "\n", 1);
-        st = nr_writer_commit(&w, err);
-    }
-    free(text);
+    nr_buffer b = {0};
+    int rc = json_dump_callback(j, add_text, &b, JSON_SORT_KEYS | JSON_INDENT(2));
+    nr_buffer_text(&b, "\n");
+    nr_status st = rc != 0 || b.failed ? nr_fail(err, NR_E_MEMORY, "%s: out of memory writing JSON", path)
+                                       : nr_write_file(path, b.data, b.size, err);
+    nr_buffer_free(&b);
     return st;
 }
 

@@ -1,0 +1,45 @@
+#!/bin/sh
+# Installs the Debian 12 packages that nres needs and that are missing.
+#   scripts/install-dependencies.sh [--tests] [--quickstart]
+# --tests: also what ./check needs. --quickstart: also what ./quickstart needs.
+# Says nothing and does nothing where nothing is missing; asks nothing.
+set -eu
+
+packages="gcc libc6-dev make cmake ninja-build pkg-config
+  libdnnl-dev libjansson-dev zlib1g-dev libzstd-dev libssl-dev libprotobuf-c-dev protobuf-c-compiler libgumbo-dev"
+for argument in "$@"; do
+  case $argument in
+  --tests) packages="$packages libcmocka-dev clang libclang-rt-14-dev valgrind crossbuild-essential-arm64" ;;
+  --quickstart) packages="$packages python3-pip ca-certificates" ;;
+  *)
+    echo "usage: $0 [--tests] [--quickstart]" >&2
+    exit 2
+    ;;
+  esac
+done
+
+if ! command -v dpkg-query >/dev/null 2>&1; then
+  # shellcheck disable=SC2086 # a list of words
+  echo "This system has no Debian packages; what Debian calls these is needed:" $packages >&2
+  exit 1
+fi
+
+missing=
+for package in $packages; do
+  status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) || status=
+  [ "$status" = installed ] || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+as_root=
+if [ "$(id -u)" -ne 0 ]; then
+  if ! command -v sudo >/dev/null 2>&1; then
+    echo "Missing packages, and neither root nor sudo to install them:$missing" >&2
+    exit 1
+  fi
+  as_root=sudo
+fi
+echo "Installing Debian packages:$missing" >&2
+$as_root apt-get -qq update >&2
+# shellcheck disable=SC2086 # a list of words
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install $missing >&2
