@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""Tokenizing speed of nres against the `tokenizers` package: one thread, the same documents, in one run.
+
+usage: tokenizer_bench.py --library libnres.a --gguf MODEL.gguf [--kinds gpt2,llama3,qwen2] [--megabytes 20] FILE|FOLDER...
+Both encode document by document (2 to 64 KB), alternating, after one unmeasured round; best and median of the rounds.
+The package's encode builds offsets too; its encode_batch_fast doesn't, and is measured as well.
+"""
+import argparse
+import os
+import random
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["RAYON_NUM_THREADS"] = "1"
+here = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, here + "/../tests/golden")
+import tokenizer_peers as peers
+
+
+def documents(paths, limit, rng):
+    files, total, out = list(peers.walk(paths)), 0, []
+    rng.shuffle(files)
+    for path in files:
+        text, at = peers.read_text(path), 0
+        while at < len(text) and total < limit:
+            n = int(2 ** rng.uniform(11, 16))
+            out.append(text[at:at + n])
+            total += len(out[-1].encode())
+            at += n
+    return out
+
+
+def build(library, folder):
+    program = folder + "/tokenizer_bench"
+    link = os.environ.get("NRES_LINK", "-ljansson -lz -lzstd -lcrypto -lprotobuf-c -lgumbo -ldnnl -lgomp -lm").split()
+    subprocess.run(["cc", "-O3", "-D_GNU_SOURCE", f"-I{here}/../include", f"-I{here}/../src", here + "/tokenizer_bench.c",
+                    library, "-o", program] + link, check=True)
+    return program
+
+
+def measure(name, program, path, tok, texts, folder, rounds):
+    with open(folder + "/documents", "wb") as f:
+        for t in texts:
+            data = t.encode()
+            f.write(struct.pack("<I", len(data)) + data)
+    size = sum(len(t.encode()) for t in texts)
+    tok.encode_special_tokens = True
+    ways = {
+        "tokenizers encode": lambda: sum(len(tok.encode(t, add_special_tokens=False).ids) for t in texts),
+        "tokenizers encode_batch_fast": lambda: sum(len(e.ids) for e in tok.encode_batch_fast(texts, add_special_tokens=False)),
+    }
+    times, counts = {"nres": [], **{w: [] for w in ways}}, {}
+    for r in range(rounds + 1):
+        seconds, _, counts["nres"] = subprocess.run([program, path, folder + "/documents", "2"], check=True, text=True,
+                                                    capture_output=True).stdout.splitlines()[1].split()
+        times["nres"].append(float(seconds))
+        for w, run in ways.items():
+            began = time.perf_counter()
+            counts[w] = run()
+            times[w].append(time.perf_counter() - began)
+    if len({int(c) for c in counts.values()}) != 1:
+        sys.exit(f"{name}: numbers of ids differ: {counts}")
+    print(f"{name}: {size / 1e6:.1f} MB, {len(texts)} documents, {counts['nres']} ids")
+    fastest = min(min(times[w][1:]) for w in ways)
+    for w, t in times.items():
+        best, median = min(t[1:]), statistics.median(t[1:])
+        print(f"  {w:30s} best {size / best / 1e6:7.2f} MB/s, median {size / median / 1e6:7.2f} MB/s")
+    print(f"  nres is {fastest / min(times['nres'][1:]):.2f} times the faster of the two")
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("--library", required=True)
+    p.add_argument("--gguf")
+    p.add_argument("--kinds", default="")
+    p.add_argument("--megabytes", type=float, default=20)
+    p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--size", type=int, default=30000)
+    p.add_argument("paths", nargs="+")
+    a = p.parse_args()
+    texts = documents(a.paths, a.megabytes * 1e6, random.Random(1))
+    with tempfile.TemporaryDirectory() as folder:
+        program = build(a.library, folder)
+        if a.gguf:
+            measure("gguf", program, a.gguf, peers.from_gguf(a.gguf), texts, folder, a.rounds)
+        for kind in filter(None, a.kinds.split(",")):
+            tok, path = peers.train(kind, texts[::4], a.size), folder + "/tokenizer.json"
+            tok.save(path)
+            measure(kind, program, path, tok, texts, folder, a.rounds)
+
+
+if __name__ == "__main__":
+    main()
