@@ -192,7 +192,7 @@ static nr_status read_vocab(reader *r, const json_t *vocab)
     const char *key;
     json_t *value;
     size_t i;
-    int32_t id;
+    int32_t id = 0;
     if (!json_is_object(vocab)) return nr_fail(r->err, NR_E_FORMAT, "%s: model: vocab: expected an object", r->where);
     json_object_foreach((json_t *)vocab, key, value) {
         NR_TRY(read_id(r, value, key, &id));
