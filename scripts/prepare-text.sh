@@ -36,7 +36,9 @@ fi
 rm -f "$TEXT"/*.stamp
 
 # What is no running text in these manuals.
-LIBREOFFICE_PARTS=(howtoget SearchFrame DonationFrame DEBUG TopLeftHeader rightside leftside)
+# LibreOffice's pages hold each system's and each program's wording, hidden; the one without a class is the default.
+LIBREOFFICE_PARTS=(howtoget SearchFrame DonationFrame DEBUG TopLeftHeader rightside leftside
+    MAC WIN WRITER CALC IMPRESS DRAW CHART MATH BASE BASIC)
 APACHE_PARTS=(page-header path up toplang bottomlang quickview top footer related seealso permalink example lang-toggle)
 MANUAL_SECTIONS=(NAME SYNOPSIS LIBRARY "SEE ALSO" AUTHOR AUTHORS COPYRIGHT COLOPHON "REPORTING BUGS" STANDARDS ATTRIBUTES
     NOM BIBLIOTHÈQUE "VOIR AUSSI" AUTEUR AUTEURS TRADUCTION "SIGNALER DES BOGUES" "SIGNALER DES ANOMALIES" "DROITS DE REPRODUCTION" ATTRIBUTS
@@ -75,7 +77,7 @@ manuals() {
     shift 4
     unpack_package "$office" "$WORK/$office"
     nres_data extract "$WORK/$office/usr/share/libreoffice/help/$folder/text" -o "$WORK/$language.1.jsonl" \
-        --label "$office" --drop-class "${LIBREOFFICE_PARTS[@]}"
+        --label "$office" --keep-hidden --drop-class "${LIBREOFFICE_PARTS[@]}"
     for package; do manual_pages "$package" "$man" "$WORK/pages.$language"; done
     nres_data extract "$WORK/pages.$language" -o "$WORK/$language.2.jsonl" \
         --label "manpages-$language" --drop-class head foot --drop-section "${MANUAL_SECTIONS[@]}"

@@ -15,7 +15,7 @@ static nr_list drop_classes, drop_sections;
 static size_t document_bytes, min_words, min_document_bytes, seed = 1, max_document_bytes;
 static size_t max_train_bytes, max_validation_bytes, max_test_bytes;
 static double near_share, min_letters, validation_share = 0.02, test_share = 0.02;
-static bool lines, json, boilerplate = true, ended = true;
+static bool lines, json, keep_hidden, boilerplate = true, ended = true;
 
 #define COMMON                                                                                                 \
     {"output", 'o', 's', "PATH", "file to write; split: the start of three names, OUT.train.jsonl ...", &output, 0, 0}, \
@@ -28,6 +28,7 @@ static const nr_option extract_options[] = {
     {"label", 0, 's', "NAME", "extract: put before the source of each document", &label, 0, 0},
     {"drop-class", 0, 'l', "NAME", "extract: leave out elements of this class, id or tag", &drop_classes, 0, 0},
     {"drop-section", 0, 'l', "TITLE", "extract: leave out what stands under this heading", &drop_sections, 0, 0},
+    {"keep-hidden", 0, 'b', NULL, "extract: read elements marked hidden too", &keep_hidden, 0, 0},
     {"title-mark", 0, 's', "TEXT", "extract: what parts a title from the text in a JSONL row", &title_mark, 0, 0},
     {"strip", 0, 's', "PATTERN", "extract: take this off the start of paragraphs; # stands for digits", &strip, 0, 0},
     {"lines", 0, 'b', NULL, "extract: every line is a paragraph", &lines, 0, 0},
@@ -113,7 +114,7 @@ static int extract(const nr_list *paths)
 {
     nr_extract_options o = {.field = field, .title_mark = title_mark, .strip = strip, .label = label,
                             .document_bytes = document_bytes, .lines = lines,
-                            .html = {drop_classes.items, drop_classes.count, drop_sections.items, drop_sections.count}};
+                            .html = {drop_classes.items, drop_classes.count, drop_sections.items, drop_sections.count, keep_hidden}};
     nr_extract_counts c = {0};
     nr_prose_set set = {0};
     nr_error err;

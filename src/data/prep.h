@@ -94,6 +94,7 @@ typedef struct {
     size_t drop_class_count;
     const char *const *drop_sections; /* sections under such a heading are left out, case aside */
     size_t drop_section_count;
+    bool keep_hidden;                 /* elements marked hidden are read: pages whose script would show them */
 } nr_html_options;
 
 typedef struct {

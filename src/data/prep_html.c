@@ -158,7 +158,7 @@ static bool left_out(const walk *w, const GumboElement *e)
     if (skipped_tag(e->tag)) return true;
     if (e->tag == GUMBO_TAG_BODY || e->tag == GUMBO_TAG_HTML) return false;
     const char *names[] = {attribute(e, "class"), attribute(e, "id"), attribute(e, "role")};
-    if (gumbo_get_attribute(&e->attributes, "hidden")) return true;
+    if (!o->keep_hidden && gumbo_get_attribute(&e->attributes, "hidden")) return true;
     const char *aria = attribute(e, "aria-hidden");
     if (aria && strcmp(aria, "true") == 0) return true;
     for (size_t i = 0; i < NR_COUNT(names); i++)
