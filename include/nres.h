@@ -301,6 +301,7 @@ typedef struct {
     size_t stride;         /* 0: rolling windows that score every token once */
     size_t max_documents;  /* 0: all */
     size_t batch_tokens;   /* tokens of a pass; 0: 2048 */
+    const int *domains;    /* of each file: 0 old, 1 new, -1 none; NULL: none. With both, the gates' AUC is added */
 } nr_eval_options;
 
 /* Scores files with the backbone and, where e is not NULL, with the extension.
@@ -308,6 +309,10 @@ typedef struct {
 nr_status nr_evaluate(char **json, const nr_model *m, const nr_tokenizer *t, nr_extension *e,
                       const nr_files *files, const nr_eval_options *opt,
                       const nr_listener *l, nr_error *err);
+/* Gates of every token of a few texts, by layer, with the text that each token
+ * stands for: {"texts": [{"tokens": [{"text", "mean", "gates": [L]}]}]}. */
+nr_status nr_token_gates(char **json, const nr_model *m, const nr_tokenizer *t, nr_extension *e,
+                         const char *const *texts, size_t count, nr_error *err);
 
 /* ---- generation ---------------------------------------------------------- */
 
