@@ -25,6 +25,15 @@ const nr_family *nr_family_by_architecture(nr_span architecture);
 /* "llama, mistral" into buf, for errors. */
 const char *nr_family_list(char *buf, size_t size, bool gguf);
 
+/* ---- config.c ---- */
+
+/* Nothing known: no ids, no scaling. */
+void nr_config_clear(nr_config *c);
+/* Ids of config.json or generation_config.json: bos and pad where there are
+ * none yet, end-of-text ids added to those that are there. */
+nr_status nr_config_read_ids(nr_config *c, const json_t *j, const char *where, nr_error *err);
+void nr_config_add_eos(nr_config *c, int32_t id);
+
 /* ---- config_gguf.c ---- */
 
 /* The shape from metadata and tensor names. *interleaved: q and k rows are. */
