@@ -61,6 +61,13 @@ void nr_model_file_close(nr_model_file *f);
 /* NULL when there is none of that name. */
 const nr_tensor *nr_model_file_find(const nr_model_file *f, const char *name);
 
+/* ---- describe.c ---- */
+
+/* What `nres inspect --json` prints: a new reference, NULL when out of memory. */
+json_t *nr_model_file_describe(const nr_model_file *f, bool with_tensors);
+/* SHA-256 over tensor names, types, shapes and bytes, in the order of names. */
+nr_status nr_model_file_fingerprint(const nr_model_file *f, char hex[65], nr_error *err);
+
 /* ---- gguf.c: container and metadata ---- */
 
 typedef enum {
