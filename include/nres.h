@@ -327,13 +327,15 @@ typedef struct {
     uint64_t seed;
 } nr_sampling;
 
+/* context: tokens of the KV cache; 0: min(model's, 2048). e may be NULL. */
 nr_status nr_session_new(nr_session **out, const nr_model *m, nr_extension *e, size_t context, nr_error *err);
 void nr_session_close(nr_session *s);
 /* Appends ids to the timeline; the logits of the last one are ready after. */
 nr_status nr_session_eval(nr_session *s, const int32_t *ids, size_t n, nr_error *err);
-/* (V) floats of the last evaluated token; owned by the session. */
+/* (V) floats of the last evaluated token, NULL before it and after a rewind; owned by the session. */
 const float *nr_session_logits(const nr_session *s);
-/* Draws the next token from the logits; does not append it. */
+/* Draws the next token from the logits, -1 where there are none (before the
+ * first evaluation, after a rewind); does not append it. */
 int32_t nr_session_sample(nr_session *s, const nr_sampling *how);
 size_t nr_session_position(const nr_session *s);
 /* Forgets all but the first n tokens. */
