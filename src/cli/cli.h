@@ -70,7 +70,8 @@ typedef struct {
     char name[64];          /* as typed, without "--" */
     const char *alias;      /* a second long name, or NULL */
     char letter;            /* 0: none */
-    char kind;              /* as nr_option, and 'e': one of `choices` */
+    char kind;              /* as nr_option, and 'e': one of `choices`, 'h': help */
+    bool negatable;         /* a bool that is worth saying --no-name to */
     const char *argument, *help, *choices, *group; /* group NULL: an option of the command */
     char default_text[256]; /* settings only, else "" */
 } nr_flag;

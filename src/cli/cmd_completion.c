@@ -10,7 +10,7 @@ static void print_words(const nr_command *c, bool settings)
         if ((f.group != NULL) != settings) continue;
         printf(" --%s", f.name);
         if (f.alias) printf(" --%s", f.alias);
-        if (f.group && f.kind == 'b') printf(" --no-%s", f.name);
+        if (f.negatable) printf(" --no-%s", f.name);
     }
 }
 
@@ -104,7 +104,7 @@ static void zsh_command(const nr_command *c)
         print_zsh_flag(&f, "--", f.name);
         if (f.alias) print_zsh_flag(&f, "--", f.alias);
         snprintf(name, sizeof name, "no-%s", f.name);
-        if (f.group && f.kind == 'b') print_zsh_flag(&f, "--", name);
+        if (f.negatable) print_zsh_flag(&f, "--", name);
     }
     fputs(c == &nr_command_completion ? "        '1:shell:(bash zsh)' ;;\n" : "        '*:file:_files' ;;\n", stdout);
 }

@@ -32,7 +32,7 @@ static void print_flag(const nr_flag *f)
         print_text(letter, false);
         fputs(", ", stdout);
     }
-    print_text(f->kind == 'b' && f->group ? "--[no-]" : "--", false);
+    print_text(f->negatable ? "--[no-]" : "--", false);
     print_text(f->name, false);
     if (f->alias) {
         print_text(", --", false);

@@ -30,6 +30,7 @@ static void dashed(char *out, size_t size, const char *name)
 static void flag_of_option(nr_flag *f, const nr_option *o)
 {
     *f = (nr_flag){.letter = o->letter, .kind = o->kind, .argument = o->argument, .help = o->help};
+    f->negatable = o->kind == 'b' && *(const bool *)o->out;
     dashed(f->name, sizeof f->name, o->name);
 }
 
@@ -41,7 +42,7 @@ static void flag_of_setting(nr_flag *f, const nr_setting *w)
     switch (w->type) {
     case 'U': f->kind = 'u'; break;
     case 'F': f->kind = 'f'; break;
-    case 'B': f->kind = 'b'; break;
+    case 'B': f->kind = 'b', f->negatable = true; break;
     case 'E': f->kind = 'e'; break;
     default: f->kind = 's';
     }

@@ -38,7 +38,7 @@ static void flag_left(char *buf, size_t size, const nr_flag *f)
     char letter[8] = "    ";
     if (f->letter) snprintf(letter, sizeof letter, "-%c, ", f->letter);
     const char *argument = f->argument ? f->argument : "";
-    snprintf(buf, size, "  %s--%s%s%s%s%s%s%s", letter, f->kind == 'b' && f->group ? "[no-]" : "", f->name,
+    snprintf(buf, size, "  %s--%s%s%s%s%s%s%s", letter, f->negatable ? "[no-]" : "", f->name,
              f->alias ? ", --" : "", f->alias ? f->alias : "", *argument ? " " : "", argument,
              f->kind == 'l' ? "..." : "");
 }

@@ -15,6 +15,7 @@
 
 /* In the order of the help. */
 #define COMMANDS(X) \
+    X(tokenize)     \
     X(init)         \
     X(data)         \
     X(methods)      \

@@ -1,5 +1,5 @@
 # The man page and the completions, generated from the tables.
-. "$SOURCE/tests/cli/lib.sh"
+. "${SOURCE:?}/tests/cli/lib.sh"
 
 expect 0 "$NRES" man
 cp out nres.1

@@ -1,5 +1,5 @@
 # Help of the program and of every command: there, useful, at most 80 columns.
-. "$SOURCE/tests/cli/lib.sh"
+. "${SOURCE:?}/tests/cli/lib.sh"
 
 check_help() { # check_help WHAT
   [ ! -s err ] || fail "$1: help prints on stderr"
@@ -25,7 +25,7 @@ for command in $(commands); do
   says out "Usage: nres $command"
   says out "--help"
   says out "Examples:"
-  says out "  nres $command"
+  sed '1,/^Examples:/d' out | grep -qF "nres $command" || fail "$command: no example of it"
   cp out long
   expect 0 "$NRES" "$command" -h
   cmp -s out long || fail "$command: -h and --help differ"

@@ -1,6 +1,6 @@
 # cmake --install: program, library, header, pkg-config file, man page and
 # completions; a small C program builds and runs against them.
-. "$SOURCE/tests/cli/lib.sh"
+. "${SOURCE:?}/tests/cli/lib.sh"
 : "${BUILD:?}"
 if grep -q '^NRES_SANITIZE:STRING=.' "$BUILD/CMakeCache.txt"; then
   echo "skipped: a sanitized library doesn't link into a plain program"

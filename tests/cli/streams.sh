@@ -1,5 +1,5 @@
 # What is printed is the result: if it can't be written, the program fails.
-. "$SOURCE/tests/cli/lib.sh"
+. "${SOURCE:?}/tests/cli/lib.sh"
 
 full() { "$NRES" "$@" >/dev/full; }
 closed() { "$NRES" "$@" >&-; }

@@ -1,5 +1,5 @@
 # Wrong usage: exit code 2, one line that names what is wrong and what was meant.
-. "$SOURCE/tests/cli/lib.sh"
+. "${SOURCE:?}/tests/cli/lib.sh"
 
 wrong() { # wrong TEXT ARGUMENTS...
   local text=$1
