@@ -1,0 +1,19 @@
+/*
+ * describe.c - what a model is, for people and programs.
+ */
+#include <stdlib.h>
+
+#include "model/model.h"
+
+char *nr_model_describe(const nr_model *m, bool with_tensors)
+{
+    json_t *j = nr_model_file_describe(m->file, with_tensors);
+    char *text = j ? json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(12)) : NULL;
+    json_decref(j);
+    return text;
+}
+
+nr_status nr_model_fingerprint(const nr_model *m, char hex[65], nr_error *err)
+{
+    return nr_model_file_fingerprint(m->file, hex, err);
+}
