@@ -88,6 +88,9 @@ nr_status nr_make_folders(const char *path, nr_error *err);
 /* Removes a folder and what is in it; links are removed, not followed. One that
  * isn't there is no error. */
 nr_status nr_remove_folder(const char *path, nr_error *err);
+/* Renames a folder whose files are synced, and syncs the folder above, so that
+ * the new name lasts. */
+nr_status nr_rename_folder(const char *from, const char *to, nr_error *err);
 
 /* A file written beside its final name, then synced and renamed over it, with
  * the folder synced too. Until nr_writer_commit nothing that was there changes;

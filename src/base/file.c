@@ -209,6 +209,12 @@ static int sync_folder_of(const char *path)
     return result;
 }
 
+nr_status nr_rename_folder(const char *from, const char *to, nr_error *err)
+{
+    if (rename(from, to) != 0 || sync_folder_of(to) != 0) return nr_fail_errno(err, "can't rename a folder to it", to);
+    return NR_OK;
+}
+
 nr_status nr_writer_commit(nr_writer *w, nr_error *err)
 {
     if (!w->file) return nr_fail(err, NR_E_IO, "%s: the file isn't open for writing", w->path ? w->path : "?");
