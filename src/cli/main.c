@@ -18,6 +18,8 @@
     X(tokenize)     \
     X(init)         \
     X(data)         \
+    X(eval)         \
+    X(generate)     \
     X(methods)      \
     X(completion)   \
     X(man)          \

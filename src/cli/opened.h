@@ -1,0 +1,21 @@
+/* opened.h - what the commands that run a model open first. */
+#ifndef NR_OPENED_H
+#define NR_OPENED_H
+
+#include "cli/cli.h"
+
+typedef struct {
+    /* asked for */
+    const char *model_path, *extension_path; /* the latter may be NULL */
+    const char *compute;                     /* "auto", "fp32", "bf16" */
+    size_t threads;
+    bool allow_other;
+    /* opened */
+    nr_model *model;
+    nr_tokenizer *tokenizer;
+    nr_extension *extension; /* NULL without a path */
+} nr_opened;
+nr_status nr_opened_open(nr_opened *o, nr_error *err);
+void nr_opened_close(nr_opened *o);
+
+#endif
