@@ -18,7 +18,13 @@ const char *nr_tokenizer_token(const nr_tokenizer *t, int32_t id, size_t *size);
 /* Id of a special token by its text, -1 when there is none. */
 int32_t nr_tokenizer_special(const nr_tokenizer *t, const char *text);
 
-/* chat.c: a small set of known templates, recognised by their text. */
+/* chat.c: runs a model's chat template for one user message; what the template
+ * asks for and isn't known is refused by its text. bos and eos: what the
+ * template's bos_token and eos_token mean, or NULL. */
+nr_status nr_chat_render(char **out, const char *chat_template, const char *bos, const char *eos, const char *system,
+                         const char *user, const char *where, nr_error *err);
+/* The same without a tokenizer at hand: bos and eos follow from the marks of
+ * the known families (ChatML, Llama 3, [INST], Zephyr). */
 nr_status nr_chat_apply(char **out, const char *chat_template, const char *system, const char *user,
                         const char *where, nr_error *err);
 
