@@ -17,7 +17,7 @@
 #define MAX_PAGE (16u << 20)
 #define MAX_TAGS 300000u
 #define MAX_DEPTH 400   /* text nested deeper is left out */
-#define ARENA_LIMIT (1024u << 20)
+#define ARENA_LIMIT (256u << 20)
 #define ARENA_BLOCK (256u << 10)
 
 /* ---- gumbo's memory ---- */

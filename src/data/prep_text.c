@@ -160,7 +160,7 @@ static bool is_invisible(uint32_t c)
 void nr_text_plain(nr_buffer *b, const char *s, size_t n)
 {
     bool space = false, any = false, quoted = false;
-    for (size_t i = 0, k; i < n; i += k) {
+    for (size_t i = 0, k = 1; i < n; i += k) {
         uint32_t c;
         char as = 0;
         if (i + 1 < n && s[i] == s[i + 1] && (s[i] == '`' || (s[i] == '\'' && quoted))) { /* ``so'' */
