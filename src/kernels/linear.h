@@ -48,6 +48,16 @@ NR_LINEAR_DECLARE(ref64);
 /* Whether the cpu set multiplies bf16 matrices on this machine. */
 bool nr_linear_cpu_has_bf16(void);
 
+/* ---- linear.c: shared by the versions ---- */
+
+/* NR_E_USAGE unless a bias is given exactly when the matrix has one. */
+nr_status nr_linear_check_bias(const nr_linear *w, bool given, nr_error *err);
+/* NR_E_MISMATCH naming the tensor unless the shapes fit. */
+nr_status nr_linear_check_tensors(const nr_linear *w, const nr_tensor *weight, const nr_tensor *bias, nr_error *err);
+nr_status nr_linear_not_packed(const nr_linear *w, const char *what, nr_error *err);
+/* sum (C) += the sums of x (n,C) of type f32 or bf16 over rows, in blocks of NR_ROW_BLOCK. */
+void nr_linear_add_columns(float *sum, const void *x, nr_dtype type, size_t n, size_t C);
+
 /* The linear_* fields of an nr_ops initializer: NR_LINEAR_FIELDS(cpu). */
 #define NR_LINEAR_FIELDS(set)                                                                            \
     .linear_new = nr_linear_##set##_new, .linear_free = nr_linear_##set##_free,                          \
