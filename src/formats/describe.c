@@ -9,6 +9,19 @@
 
 static size_t elements(const nr_tensor *t) { return nr_tensor_rows(t) * nr_tensor_cols(t); }
 
+/* A text that may not be UTF-8 (a path): what isn't ASCII then comes as '?'. */
+static json_t *text(const char *s)
+{
+    json_t *j = json_string(s);
+    if (j) return j;
+    char *copy = nr_strdup(s);
+    for (char *p = copy; p && *p; p++)
+        if ((unsigned char)*p >= 0x80) *p = '?';
+    j = copy ? json_string(copy) : NULL;
+    free(copy);
+    return j;
+}
+
 /* A tied head may be written out beside the embedding: it counts once. */
 static bool counts(const nr_model_file *f, const nr_tensor *t)
 {
@@ -48,7 +61,7 @@ static json_t *files(const nr_model_file *f)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < f->map_count; i++)
-        json_array_append_new(list, json_pack("{s:s, s:o}", "path", f->maps[i].path, "bytes", number(f->maps[i].size)));
+        json_array_append_new(list, json_pack("{s:o, s:o}", "path", text(f->maps[i].path), "bytes", number(f->maps[i].size)));
     return list;
 }
 
@@ -118,13 +131,12 @@ static json_t *tensor_list(const nr_model_file *f)
 json_t *nr_model_file_describe(const nr_model_file *f, bool with_tensors)
 {
     const nr_config *c = &f->config;
-    json_t *j = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:s}", "architecture", c->architecture,
-                          "path", f->path, "format", f->is_gguf ? "gguf" : "safetensors", "layers", number(c->L), "width",
+    json_t *j = json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:s}", "architecture", c->architecture,
+                          "path", text(f->path), "format", f->is_gguf ? "gguf" : "safetensors", "layers", number(c->L), "width",
                           number(c->C), "ffn_width", number(c->F), "heads", number(c->H), "kv_heads", number(c->K), "head_size",
                           number(c->D), "vocabulary", number(c->V), "context", number(c->max_context), "files", files(f),
                           "norm_epsilon", c->norm_eps, "activation", c->act == NR_ACT_SILU ? "silu" : "gelu_pytorch_tanh");
-    json_t *name = json_string(c->name);
-    json_t *rest = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:b}", "name", name ? name : json_null(), "weights",
+    json_t *rest = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:b}", "name", text(c->name), "weights",
                              weights(f), "types", types(f), "rope", rope(c), "special_ids", special_ids(c), "tokenizer",
                              tokenizer(f), "tied", c->tied, "attention_bias", c->attention_bias, "mlp_bias", c->mlp_bias,
                              "chat_template", c->chat_template != NULL);
