@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 L, C, F, H, K, D, V = 2, 32, 64, 4, 2, 8, 48
 ROPE = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 16}
+        "original_max_position_embeddings": 64}
 CONFIG = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": C, "intermediate_size": F,
           "num_hidden_layers": L, "num_attention_heads": H, "num_key_value_heads": K, "head_dim": D, "vocab_size": V,
           "hidden_act": "silu", "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "rope_scaling": ROPE,
@@ -93,13 +93,13 @@ def divisors():
     out = []
     for i in range(0, D, 2):
         wave = 2 * math.pi * 10000.0 ** (i / D)
-        low, high = 16 / ROPE["low_freq_factor"], 16 / ROPE["high_freq_factor"]
+        low, high = 64 / ROPE["low_freq_factor"], 64 / ROPE["high_freq_factor"]
         if wave < high:
             out.append(1.0)
         elif wave > low:
             out.append(ROPE["factor"])
         else:
-            smooth = (16 / wave - ROPE["low_freq_factor"]) / (ROPE["high_freq_factor"] - ROPE["low_freq_factor"])
+            smooth = (64 / wave - ROPE["low_freq_factor"]) / (ROPE["high_freq_factor"] - ROPE["low_freq_factor"])
             out.append(1 / ((1 - smooth) / ROPE["factor"] + smooth))
     return np.array(out, dtype=np.float32)
 
