@@ -48,6 +48,12 @@ static void allocation_is_zeroed_aligned_and_checked(void **state)
     (void)state;
     nr_error err;
     unsigned char *p = NULL;
+    for (int i = 0; i < 100; i++) { /* memory that has been used before comes zeroed too */
+        assert_int_equal(nr_alloc(&p, 1001, 3, "test", &err), NR_OK);
+        for (size_t k = 0; k < 3003; k++) assert_int_equal(p[k], 0);
+        memset(p, 0x5A, 3003);
+        free(p);
+    }
     assert_int_equal(nr_alloc(&p, 1001, 3, "test", &err), NR_OK);
     assert_int_equal((uintptr_t)p % 64, 0);
     for (size_t i = 0; i < 3003; i++) assert_int_equal(p[i], 0);

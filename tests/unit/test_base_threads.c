@@ -76,10 +76,13 @@ static void outer(void *context, size_t i)
     for (size_t k = 0; k < NR_COUNT(who); k++) alien[i] += !pthread_equal(who[k], pthread_self());
 }
 
+extern void omp_set_max_active_levels(int n);
+
 static void nested_calls_run_in_place(void **state)
 {
     (void)state;
     int alien[8] = {0};
+    omp_set_max_active_levels(4); /* as OMP_MAX_ACTIVE_LEVELS would; one level is libgomp's default */
     nr_threads_set(4);
     nr_parallel(NR_COUNT(alien), outer, alien);
     for (size_t i = 0; i < NR_COUNT(alien); i++) assert_int_equal(alien[i], 0);
