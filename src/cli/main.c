@@ -15,6 +15,7 @@
 
 /* In the order of the help. */
 #define COMMANDS(X) \
+    X(inspect)      \
     X(tokenize)     \
     X(init)         \
     X(data)         \

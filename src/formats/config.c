@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/internal.h"
+#include "formats/formats_internal.h"
 
 typedef struct {
     const json_t *j;

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/internal.h"
+#include "formats/formats_internal.h"
 
 typedef struct {
     const nr_gguf *g;

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "formats/internal.h"
+#include "formats/formats_internal.h"
 
 static const nr_family families[] = {
     {"llama", "llama", NR_ACT_SILU, 10000, 2048, false, 0, true},

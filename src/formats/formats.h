@@ -61,7 +61,7 @@ void nr_model_file_close(nr_model_file *f);
 /* NULL when there is none of that name. */
 const nr_tensor *nr_model_file_find(const nr_model_file *f, const char *name);
 
-/* ---- describe.c ---- */
+/* ---- model_describe.c ---- */
 
 /* What `nres inspect --json` prints: a new reference, NULL when out of memory. */
 json_t *nr_model_file_describe(const nr_model_file *f, bool with_tensors);

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/internal.h"
+#include "formats/formats_internal.h"
 
 #define MAX_KEYS 100000
 #define MAX_TENSORS 1000000

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/internal.h"
+#include "formats/formats_internal.h"
 
 /* ---- names ---- */
 

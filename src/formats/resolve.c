@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/internal.h"
+#include "formats/formats_internal.h"
 
 static bool ends_with(const char *s, const char *end)
 {

@@ -2,6 +2,7 @@
 """One small random llama in every container, for tests/unit/test_model_file.c and its neighbours.
 
 usage: gen_formats.py OUT          writes the fixtures
+       gen_formats.py --seeds DIR  writes the seeds of tests/fuzz: a still smaller model, config files
        gen_formats.py --read FILE  loads a .safetensors file that nres wrote and prints what is in it
 Needs torch, safetensors and gguf. The weights are bfloat16 values, so that every container holds
 the same numbers: OUT/single (BF16), OUT/sharded (F32 and F16 in two shards), OUT/tiny.gguf (F32, q and k
@@ -152,7 +153,32 @@ def write_written(path):
                "e": torch.zeros((0, 4))}, path, metadata={"format": "pt"})
 
 
+def write_seeds(out):
+    global L, C, F, H, K, D, V
+    L, C, F, H, K, D, V = 1, 8, 4, 2, 1, 4, 6
+    for kind in ("gguf", "safetensors", "config"):
+        os.makedirs(os.path.join(out, kind), exist_ok=True)
+    weights = make_weights()
+    write_gguf(os.path.join(out, "gguf", "small.gguf"), weights, False)
+    write_gguf(os.path.join(out, "gguf", "tied.gguf"), {k: v for k, v in weights.items() if "lm_head" not in k and "bias" not in k}, False)
+    L, C, F, H, K, D, V = 1, 32, 32, 2, 1, 16, 4
+    write_gguf(os.path.join(out, "gguf", "quant.gguf"), make_weights(), True)
+    save_file({"a.b": torch.zeros(2, 3), "c": torch.zeros(3, dtype=torch.bfloat16)},
+              os.path.join(out, "safetensors", "two.safetensors"), metadata={"format": "pt"})
+    save_file({}, os.path.join(out, "safetensors", "none.safetensors"))
+    small = {"model_type": "mistral", "vocab_size": 9, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+             "num_attention_heads": 2, "num_key_value_heads": 1, "sliding_window": None, "eos_token_id": 2}
+    write_json(os.path.join(out, "config", "llama3.json"), CONFIG)
+    write_json(os.path.join(out, "config", "mistral.json"), small)
+    write_json(os.path.join(out, "config", "linear.json"),
+               dict(small, model_type="llama", rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4},
+                    layer_types=["full_attention"], quantization_config=None))
+
+
 def main():
+    if sys.argv[1] == "--seeds":
+        write_seeds(sys.argv[2])
+        return
     if sys.argv[1] == "--read":
         for name, t in sorted(load_file(sys.argv[2]).items()):
             print(name, t.dtype, tuple(t.shape), t.double().sum().item())

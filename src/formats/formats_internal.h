@@ -1,5 +1,5 @@
 /*
- * internal.h - what the files of this folder share beyond formats.h: the
+ * formats_internal.h - what the files of this folder share beyond formats.h: the
  * table of model families and the pieces of opening a model.
  */
 #ifndef NR_FORMATS_INTERNAL_H

@@ -1,11 +1,11 @@
 /*
- * describe.c - a model on disk as JSON for people and programs, and its
+ * model_describe.c - a model on disk as JSON for people and programs, and its
  * fingerprint.
  */
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/internal.h"
+#include "formats/formats_internal.h"
 
 static size_t elements(const nr_tensor *t) { return nr_tensor_rows(t) * nr_tensor_cols(t); }
 
