@@ -18,6 +18,11 @@ nr_status nr_pass_logits(nr_pass *p, const void **logits, size_t row, size_t cou
     return NR_OK;
 }
 
+const void *nr_pass_hidden(const nr_pass *p)
+{
+    return p->s.final_xn;
+}
+
 /* Rows [row, row + count): logits, losses, and d final_xn (real) in block_out. */
 static nr_status chunk(nr_pass *p, const nr_batch *b, size_t row, size_t count, bool backward, nr_error *err)
 {

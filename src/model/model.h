@@ -77,7 +77,8 @@ typedef struct {
     size_t start;            /* position of the first token in the KV cache */
     /* Scales of one optimizer step: accumulation must not change the losses. */
     size_t step_tokens;      /* targets that count in the whole step */
-    size_t step_old_tokens;  /* of these rows' tokens, old ones (all T of a row) */
+    size_t step_positions;   /* tokens of all rows, counted or not; 0: the same as step_tokens */
+    size_t step_old_tokens;  /* of these, old rows' (all T of a row) */
 } nr_batch;
 
 /* Sums over the rows of one call; the trainer adds calls up and divides. */
@@ -111,6 +112,8 @@ nr_status nr_pass_forward(nr_pass *p, const nr_batch *b, nr_error *err);
  * owned by the pass, good until the next call. */
 nr_status nr_pass_logits(nr_pass *p, const void **logits, size_t row, size_t count, nr_error *err);
 size_t nr_pass_head_rows(const nr_pass *p);
+/* The hidden rows themselves, act (n, C): inputs of model->head. Owned by the pass. */
+const void *nr_pass_hidden(const nr_pass *p);
 /* After forward: losses in chunks of the vocabulary's rows; nll (B T) double
  * per token or NULL. backward: also gradients, += into the extensions'. */
 nr_status nr_pass_loss(nr_pass *p, const nr_batch *b, bool backward, nr_losses *sum, double *nll, nr_error *err);
