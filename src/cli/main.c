@@ -21,6 +21,7 @@
     X(data)         \
     X(eval)         \
     X(generate)     \
+    X(report)       \
     X(methods)      \
     X(completion)   \
     X(man)          \
