@@ -41,8 +41,8 @@ static void update_block(void *context, size_t task)
     });
 }
 
-void NR_CPU(adamw, f32)(void *p, const void *g, void *m, void *v, double g_scale, double lr, double beta1,
-                        double beta2, double eps, double decay, size_t t, size_t n)
+void NR_CPU(adamw, f32)(void *p, const void *g, void *m, void *v, double g_scale, double lr, double beta1, double beta2,
+                        double eps, double decay, size_t t, size_t n)
 {
     job j = {.p = p, .m = m, .v = v, .g = g, .n = n, .g_scale = (float)g_scale, .lr = (float)lr, .eps = (float)eps};
     j.decay = (float)decay;

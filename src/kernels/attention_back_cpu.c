@@ -25,9 +25,9 @@ static job layout(const nr_attention *a)
     job j = {.a = a, .T = a->Tq, .DP = padded(a->D), .items = a->B * a->H};
     j.tiles = tasks_of(j.T, KEYS);
     j.rows = j.tiles * KEYS;
-    j.packed_size = KEYS * (2 * a->D + j.DP);                       /* k^T, v^T (D, KEYS); k (KEYS, DP) */
-    j.lane_size = j.rows * (3 * j.DP + 1) + 2 * QUERIES * KEYS;     /* q, dO, dQ, delta; P, dS */
-    j.head_size = 2 * j.rows * j.DP;                                /* dK, dV */
+    j.packed_size = KEYS * (2 * a->D + j.DP);                   /* k^T, v^T (D, KEYS); k (KEYS, DP) */
+    j.lane_size = j.rows * (3 * j.DP + 1) + 2 * QUERIES * KEYS; /* q, dO, dQ, delta; P, dS */
+    j.head_size = 2 * j.rows * j.DP;                            /* dK, dV */
     j.lane_count = NR_MIN(j.items, (size_t)LANES);
     return j;
 }
@@ -36,7 +36,8 @@ NR_INLINE void pack_tile(const job *j, size_t task, bool bf16)
 {
     const nr_attention *a = j->a;
     size_t tile = task % j->tiles, head = task / j->tiles % a->K, b = task / j->tiles / a->K;
-    size_t at = b * a->k_batch + tile * KEYS * a->k_stride + head * a->D, rows = NR_MIN(j->T - tile * KEYS, (size_t)KEYS);
+    size_t at = b * a->k_batch + tile * KEYS * a->k_stride + head * a->D,
+           rows = NR_MIN(j->T - tile * KEYS, (size_t)KEYS);
     float *kt = j->packed + task * j->packed_size, *vt = kt + a->D * KEYS, *k = vt + a->D * KEYS;
     pack_columns(kt, act_at(j->k, at, bf16), a->k_stride, rows, a->D, bf16);
     pack_columns(vt, act_at(j->v, at, bf16), a->k_stride, rows, a->D, bf16);
@@ -73,7 +74,8 @@ NR_INLINE void tile_pair(const job *j, const view *w, const float *packed, size_
     product(w->ds, KEYS, d_o, DP, 1, vt, KEYS, n, cols, D, false);
     for (size_t r = 0; r < n; r++)
         weights_row(w->p + r * KEYS, w->ds + r * KEYS, w->lse[t0 + r], w->delta[t0 + r],
-                    w->first ? visible_begin((size_t)w->first[t0 + r], k0, cols) : 0, visible_end(t0 + r, k0, cols), cols);
+                    w->first ? visible_begin((size_t)w->first[t0 + r], k0, cols) : 0, visible_end(t0 + r, k0, cols),
+                    cols);
     product(w->dv + k0 * DP, DP, w->p, 1, KEYS, d_o, DP, seen, DP, n, true);
     product(w->dk + k0 * DP, DP, w->ds, 1, KEYS, q, DP, seen, DP, n, true);
     product(w->dq + t0 * DP, DP, w->ds, KEYS, 1, k, DP, n, DP, seen, true);
@@ -111,8 +113,7 @@ NR_INLINE void head_task(const job *j, float *lane, size_t item, bool bf16)
     }
     for (size_t k0 = 0; k0 < j->T; k0 += KEYS)
         for (size_t t0 = k0; t0 < j->T; t0 += QUERIES)
-            if (tile_first(j, w.first, t0) < k0 + KEYS)
-                tile_pair(j, &w, packed + k0 / KEYS * j->packed_size, k0, t0);
+            if (tile_first(j, w.first, t0) < k0 + KEYS) tile_pair(j, &w, packed + k0 / KEYS * j->packed_size, k0, t0);
     for (size_t t = 0; t < j->T; t++)
         NR_EACH(D, astore_n(j->dq, at + t * stride + i, vload(w.dq + t * DP + i) * a->scale, m, bf16););
 }
@@ -149,30 +150,30 @@ size_t NR_CPU(attention_back_scratch, f32)(const nr_attention *a)
     return (j.lane_count * j.lane_size + j.items * j.head_size + a->B * a->K * j.tiles * j.packed_size) * sizeof(float);
 }
 
-#define ATTENTION_BACK(type, bf16)                                                                                   \
-    static void pack_##type(void *context, size_t task) { pack_tile(context, task, bf16); }                          \
-    static void lane_##type(void *context, size_t task) { run_lane(context, task, bf16); }                           \
-    static void add_##type(void *context, size_t task) { add_heads(context, task, bf16); }                           \
-    void NR_CPU(attention_back, type)(void *dq, void *dk, void *dv, const void *d_o, const void *o, const void *q,   \
-                                      const void *k, const void *v, const void *lse, const nr_attention *a,          \
-                                      void *scratch)                                                                 \
-    {                                                                                                                \
-        job j = layout(a);                                                                                           \
-        if (j.items == 0 || j.T == 0) return;                                                                        \
-        j.dq = dq;                                                                                                   \
-        j.dk = dk;                                                                                                   \
-        j.dv = dv;                                                                                                   \
-        j.d_o = d_o;                                                                                                 \
-        j.o = o;                                                                                                     \
-        j.q = q;                                                                                                     \
-        j.k = k;                                                                                                     \
-        j.v = v;                                                                                                     \
-        j.lse = lse;                                                                                                 \
-        j.lanes = scratch;                                                                                           \
-        j.heads = j.lanes + j.lane_count * j.lane_size;                                                              \
-        j.packed = j.heads + j.items * j.head_size;                                                                  \
-        nr_parallel(a->B * a->K * j.tiles, pack_##type, &j);                                                         \
-        nr_parallel(j.lane_count, lane_##type, &j);                                                                  \
-        nr_parallel(a->B * a->K * j.tiles, add_##type, &j);                                                          \
+#define ATTENTION_BACK(type, bf16)                                                                                     \
+    static void pack_##type(void *context, size_t task) { pack_tile(context, task, bf16); }                            \
+    static void lane_##type(void *context, size_t task) { run_lane(context, task, bf16); }                             \
+    static void add_##type(void *context, size_t task) { add_heads(context, task, bf16); }                             \
+    void NR_CPU(attention_back, type)(void *dq, void *dk, void *dv, const void *d_o, const void *o, const void *q,     \
+                                      const void *k, const void *v, const void *lse, const nr_attention *a,            \
+                                      void *scratch)                                                                   \
+    {                                                                                                                  \
+        job j = layout(a);                                                                                             \
+        if (j.items == 0 || j.T == 0) return;                                                                          \
+        j.dq = dq;                                                                                                     \
+        j.dk = dk;                                                                                                     \
+        j.dv = dv;                                                                                                     \
+        j.d_o = d_o;                                                                                                   \
+        j.o = o;                                                                                                       \
+        j.q = q;                                                                                                       \
+        j.k = k;                                                                                                       \
+        j.v = v;                                                                                                       \
+        j.lse = lse;                                                                                                   \
+        j.lanes = scratch;                                                                                             \
+        j.heads = j.lanes + j.lane_count * j.lane_size;                                                                \
+        j.packed = j.heads + j.items * j.head_size;                                                                    \
+        nr_parallel(a->B * a->K * j.tiles, pack_##type, &j);                                                           \
+        nr_parallel(j.lane_count, lane_##type, &j);                                                                    \
+        nr_parallel(a->B * a->K * j.tiles, add_##type, &j);                                                            \
     }
 NR_CPU_BOTH(ATTENTION_BACK)

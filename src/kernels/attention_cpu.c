@@ -24,8 +24,8 @@ static job layout(const nr_attention *a)
     job j = {.a = a, .keys = a->start + a->Tq, .DP = padded(a->D)};
     j.key_tiles = tasks_of(j.keys, KEYS);
     j.query_tiles = tasks_of(a->Tq, QUERIES);
-    j.packed_size = KEYS * (a->D + j.DP);                       /* transposed keys (D, KEYS), values (KEYS, DP) */
-    j.lane_size = QUERIES * (2 * j.DP + KEYS + 2);              /* q, o, scores, maximum, sum */
+    j.packed_size = KEYS * (a->D + j.DP);          /* transposed keys (D, KEYS), values (KEYS, DP) */
+    j.lane_size = QUERIES * (2 * j.DP + KEYS + 2); /* q, o, scores, maximum, sum */
     j.items = a->B * a->H * j.query_tiles;
     j.lane_count = NR_MIN(j.items, (size_t)LANES);
     return j;
@@ -37,7 +37,8 @@ NR_INLINE void pack_tile(const job *j, size_t task, bool bf16)
 {
     const nr_attention *a = j->a;
     size_t tile = task % j->key_tiles, head = task / j->key_tiles % a->K, b = task / j->key_tiles / a->K;
-    size_t at = b * a->k_batch + tile * KEYS * a->k_stride + head * a->D, rows = NR_MIN(j->keys - tile * KEYS, (size_t)KEYS);
+    size_t at = b * a->k_batch + tile * KEYS * a->k_stride + head * a->D,
+           rows = NR_MIN(j->keys - tile * KEYS, (size_t)KEYS);
     float *kt = j->packed + task * j->packed_size, *v = kt + a->D * KEYS;
     pack_columns(kt, act_at(j->k, at, bf16), a->k_stride, rows, a->D, bf16);
     if (j->DP != a->D) memset(v, 0, KEYS * j->DP * sizeof *v);
@@ -95,15 +96,17 @@ NR_INLINE void query_tile(const job *j, float *lane, size_t b, size_t h, size_t 
         sum[r] = 0;
         if (first) begin = NR_MIN(begin, (size_t)first[r]);
     }
-    pack_rows(q, act_at(j->q, ((b * a->Tq + t0) * a->H + h) * a->D, bf16), a->H * a->D, n, QUERIES, a->D, a->scale, bf16);
+    pack_rows(q, act_at(j->q, ((b * a->Tq + t0) * a->H + h) * a->D, bf16), a->H * a->D, n, QUERIES, a->D, a->scale,
+              bf16);
     for (size_t k = begin / KEYS; k <= last / KEYS; k++) {
         size_t k0 = k * KEYS, seen = NR_MIN(last + 1 - k0, (size_t)KEYS), cols = padded(seen);
         const float *kt = packed + k * j->packed_size, *v = kt + a->D * KEYS;
         bool fresh = k == begin / KEYS;
         product(s, KEYS, q, DP, 1, kt, KEYS, n, cols, a->D, false);
         for (size_t r = 0; r < n; r++)
-            soften_row(s + r * KEYS, o + r * DP, max + r, sum + r, first ? visible_begin((size_t)first[r], k0, cols) : 0,
-                       visible_end(a->start + t0 + r, k0, cols), cols, DP, fresh);
+            soften_row(s + r * KEYS, o + r * DP, max + r, sum + r,
+                       first ? visible_begin((size_t)first[r], k0, cols) : 0, visible_end(a->start + t0 + r, k0, cols),
+                       cols, DP, fresh);
         product(o, DP, s, KEYS, 1, v, DP, n, DP, seen, !fresh);
     }
     store_rows(j, b, h, t0, n, o, max, sum, bf16);
@@ -172,36 +175,36 @@ NR_INLINE void decode_head(const job *j, size_t task, bool bf16)
     store_rows(j, b, h, 0, 1, o, &max, &sum, bf16);
 }
 
-#define ATTENTION(type, bf16)                                                                                        \
-    static void pack_##type(void *context, size_t task) { pack_tile(context, task, bf16); }                          \
-    static void lane_##type(void *context, size_t task) { run_lane(context, task, bf16); }                           \
-    static void decode_##type(void *context, size_t task) { decode_head(context, task, bf16); }                      \
-    void NR_CPU(attention, type)(void *o, void *lse, const void *q, const void *k, const void *v,                    \
-                                 const nr_attention *a, void *scratch)                                               \
-    {                                                                                                                \
-        job j = layout(a);                                                                                           \
-        if (j.items == 0) return;                                                                                    \
-        j.o = o;                                                                                                     \
-        j.lse = lse;                                                                                                 \
-        j.q = q;                                                                                                     \
-        j.k = k;                                                                                                     \
-        j.v = v;                                                                                                     \
-        j.lanes = scratch;                                                                                           \
-        if (a->Tq == 1) {                                                                                            \
-            nr_parallel(a->B * a->H, decode_##type, &j);                                                             \
-            return;                                                                                                  \
-        }                                                                                                            \
-        j.packed = j.lanes + j.lane_count * j.lane_size;                                                             \
-        nr_parallel(a->B * a->K * j.key_tiles, pack_##type, &j);                                                     \
-        nr_parallel(j.lane_count, lane_##type, &j);                                                                  \
-    }                                                                                                                \
-    /* Also enough for any smaller Tq over the same keys: a cache is planned once. */                                \
-    size_t NR_CPU(attention_scratch, type)(const nr_attention *a, bool backward)                                     \
-    {                                                                                                                \
-        job j = layout(a);                                                                                           \
-        size_t tiles = j.lane_count * j.lane_size + a->B * a->K * j.key_tiles * j.packed_size;                       \
-        size_t bytes = NR_MAX(tiles, a->B * a->H * decode_size(a)) * sizeof(float);                                  \
-        if (!backward) return bytes;                                                                                 \
-        return NR_MAX(bytes, NR_CPU(attention_back_scratch, f32)(a));                                                \
+#define ATTENTION(type, bf16)                                                                                          \
+    static void pack_##type(void *context, size_t task) { pack_tile(context, task, bf16); }                            \
+    static void lane_##type(void *context, size_t task) { run_lane(context, task, bf16); }                             \
+    static void decode_##type(void *context, size_t task) { decode_head(context, task, bf16); }                        \
+    void NR_CPU(attention, type)(void *o, void *lse, const void *q, const void *k, const void *v,                      \
+                                 const nr_attention *a, void *scratch)                                                 \
+    {                                                                                                                  \
+        job j = layout(a);                                                                                             \
+        if (j.items == 0) return;                                                                                      \
+        j.o = o;                                                                                                       \
+        j.lse = lse;                                                                                                   \
+        j.q = q;                                                                                                       \
+        j.k = k;                                                                                                       \
+        j.v = v;                                                                                                       \
+        j.lanes = scratch;                                                                                             \
+        if (a->Tq == 1) {                                                                                              \
+            nr_parallel(a->B * a->H, decode_##type, &j);                                                               \
+            return;                                                                                                    \
+        }                                                                                                              \
+        j.packed = j.lanes + j.lane_count * j.lane_size;                                                               \
+        nr_parallel(a->B * a->K * j.key_tiles, pack_##type, &j);                                                       \
+        nr_parallel(j.lane_count, lane_##type, &j);                                                                    \
+    }                                                                                                                  \
+    /* Also enough for any smaller Tq over the same keys: a cache is planned once. */                                  \
+    size_t NR_CPU(attention_scratch, type)(const nr_attention *a, bool backward)                                       \
+    {                                                                                                                  \
+        job j = layout(a);                                                                                             \
+        size_t tiles = j.lane_count * j.lane_size + a->B * a->K * j.key_tiles * j.packed_size;                         \
+        size_t bytes = NR_MAX(tiles, a->B * a->H * decode_size(a)) * sizeof(float);                                    \
+        if (!backward) return bytes;                                                                                   \
+        return NR_MAX(bytes, NR_CPU(attention_back_scratch, f32)(a));                                                  \
     }
 NR_CPU_BOTH(ATTENTION)

@@ -15,9 +15,9 @@
 enum {
     KEYS = 64,
     QUERIES = 32,
-    ROWS = 4,                  /* rows of the product's register block; KEYS and QUERIES are multiples */
-    COLS = VW == 16 ? 4 : 2,   /* its vectors: 16 or 8 accumulators */
-    LANES = 64                 /* working sets: at most so many tasks run at once */
+    ROWS = 4,                /* rows of the product's register block; KEYS and QUERIES are multiples */
+    COLS = VW == 16 ? 4 : 2, /* its vectors: 16 or 8 accumulators */
+    LANES = 64               /* working sets: at most so many tasks run at once */
 };
 
 NR_INLINE size_t padded(size_t D) { return (D + VW - 1) / VW * VW; }
@@ -51,12 +51,19 @@ NR_INLINE void product(float *c, size_t ldc, const float *a, size_t ra, size_t k
             float *to = c + r * ldc + j;
             const float *x = a + r * ra, *y = b + j;
             switch (NR_MIN((cols - j) / VW, (size_t)COLS)) {
-            case 1: product_block(1, to, ldc, x, ra, ka, y, ldb, depth, accumulate); break;
-            case 2: product_block(2, to, ldc, x, ra, ka, y, ldb, depth, accumulate); break;
+            case 1:
+                product_block(1, to, ldc, x, ra, ka, y, ldb, depth, accumulate);
+                break;
+            case 2:
+                product_block(2, to, ldc, x, ra, ka, y, ldb, depth, accumulate);
+                break;
 #if VW == 16
-            case 3: product_block(3, to, ldc, x, ra, ka, y, ldb, depth, accumulate); break;
+            case 3:
+                product_block(3, to, ldc, x, ra, ka, y, ldb, depth, accumulate);
+                break;
 #endif
-            default: product_block(COLS, to, ldc, x, ra, ka, y, ldb, depth, accumulate);
+            default:
+                product_block(COLS, to, ldc, x, ra, ka, y, ldb, depth, accumulate);
             }
         }
 }
@@ -66,8 +73,7 @@ NR_INLINE void pack_rows(float *to, const void *src, size_t stride, size_t rows,
                          bool bf16)
 {
     size_t DP = padded(D);
-    for (size_t r = 0; r < rows; r++)
-        NR_EACH(D, vstore(to + r * DP + i, aload_n(src, r * stride + i, m, bf16) * s););
+    for (size_t r = 0; r < rows; r++) NR_EACH(D, vstore(to + r * DP + i, aload_n(src, r * stride + i, m, bf16) * s););
     memset(to + rows * DP, 0, (all - rows) * DP * sizeof *to);
 }
 
@@ -84,7 +90,10 @@ NR_INLINE void pack_columns(float *to, const void *src, size_t stride, size_t ro
 }
 
 /* Keys [begin, end) of a tile at k0 that the query at `position` sees. */
-NR_INLINE size_t visible_end(size_t position, size_t k0, size_t cols) { return NR_MIN(position + 1 - NR_MIN(position + 1, k0), cols); }
+NR_INLINE size_t visible_end(size_t position, size_t k0, size_t cols)
+{
+    return NR_MIN(position + 1 - NR_MIN(position + 1, k0), cols);
+}
 NR_INLINE size_t visible_begin(size_t first, size_t k0, size_t cols) { return NR_MIN(first - NR_MIN(first, k0), cols); }
 
 #endif

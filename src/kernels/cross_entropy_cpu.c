@@ -77,14 +77,14 @@ NR_INLINE void loss_rows(const job *j, size_t task, bool bf16)
     for (size_t r = begin; r < end; r++) loss_row(j, r, bf16);
 }
 
-#define LOSS(type, bf16)                                                                                              \
-    static void loss_rows_##type(void *context, size_t task) { loss_rows(context, task, bf16); }                      \
-    void NR_CPU(cross_entropy, type)(double *nll, void *d_logits, const void *logits, const int32_t *targets,         \
-                                     double scale, size_t n, size_t V)                                                \
-    {                                                                                                                 \
-        job j = {.nll = nll, .d = d_logits, .x = logits, .targets = targets, .scale = scale, .n = n, .V = V};         \
-        j.rows = rows_of_task(V);                                                                                     \
-        nr_parallel(tasks_of(n, j.rows), loss_rows_##type, &j);                                                       \
+#define LOSS(type, bf16)                                                                                               \
+    static void loss_rows_##type(void *context, size_t task) { loss_rows(context, task, bf16); }                       \
+    void NR_CPU(cross_entropy, type)(double *nll, void *d_logits, const void *logits, const int32_t *targets,          \
+                                     double scale, size_t n, size_t V)                                                 \
+    {                                                                                                                  \
+        job j = {.nll = nll, .d = d_logits, .x = logits, .targets = targets, .scale = scale, .n = n, .V = V};          \
+        j.rows = rows_of_task(V);                                                                                      \
+        nr_parallel(tasks_of(n, j.rows), loss_rows_##type, &j);                                                        \
     }
 NR_CPU_BOTH(LOSS)
 

@@ -22,10 +22,14 @@ typedef struct {
 static double gate_value(double z, nr_gate kind)
 {
     switch (kind) {
-    case NR_GATE_ELU: return z > 0 ? z : expm1(z);
-    case NR_GATE_RELU: return z > 0 ? z : 0;
-    case NR_GATE_SIGMOID: return 1 / (1 + exp(-z));
-    case NR_GATE_NONE: break;
+    case NR_GATE_ELU:
+        return z > 0 ? z : expm1(z);
+    case NR_GATE_RELU:
+        return z > 0 ? z : 0;
+    case NR_GATE_SIGMOID:
+        return 1 / (1 + exp(-z));
+    case NR_GATE_NONE:
+        break;
     }
     return 1;
 }
@@ -33,10 +37,14 @@ static double gate_value(double z, nr_gate kind)
 static double gate_slope(double z, nr_gate kind)
 {
     switch (kind) {
-    case NR_GATE_ELU: return z > 0 ? 1 : exp(z);
-    case NR_GATE_RELU: return z > 0;
-    case NR_GATE_SIGMOID: return 1 / (1 + exp(-z)) * (1 / (1 + exp(z)));
-    case NR_GATE_NONE: break;
+    case NR_GATE_ELU:
+        return z > 0 ? 1 : exp(z);
+    case NR_GATE_RELU:
+        return z > 0;
+    case NR_GATE_SIGMOID:
+        return 1 / (1 + exp(-z)) * (1 / (1 + exp(z)));
+    case NR_GATE_NONE:
+        break;
     }
     return 0;
 }
@@ -48,7 +56,7 @@ NR_INLINE void gate_rows(const job *j, size_t task, bool bf16)
     size_t C = j->C;
     for (size_t r = task * NR_ROW_BLOCK; r < row_end(j, task); r++) {
         vf s = {0};
-        NR_EACH(C, s += aload_n(j->xn, r * C + i, m, bf16) * rload_n(j->w, i, m););
+        if (j->w) NR_EACH(C, s += aload_n(j->xn, r * C + i, m, bf16) * rload_n(j->w, i, m););
         double z = (double)vsum(s) + (j->bias ? (double)*j->bias : 0);
         j->z[r] = (float)z;
         j->g[r] = (float)gate_value(z, j->kind);
@@ -110,37 +118,36 @@ NR_INLINE void input_rows(const job *j, size_t task, bool bf16)
     }
 }
 
-#define GATE(type, bf16)                                                                                             \
-    static void gate_rows_##type(void *context, size_t task) { gate_rows(context, task, bf16); }                     \
-    static void add_rows_##type(void *context, size_t task) { add_rows(context, task, bf16); }                       \
-    static void back_rows_##type(void *context, size_t task) { back_rows(context, task, bf16); }                     \
-    static void input_rows_##type(void *context, size_t task) { input_rows(context, task, bf16); }                   \
-    void NR_CPU(gate, type)(void *g, void *z, const void *xn, const void *w, const void *bias, nr_gate kind,         \
-                            size_t n, size_t C)                                                                      \
-    {                                                                                                                \
-        job j = {.g = g, .z = z, .xn = xn, .w = w, .bias = bias, .kind = kind, .n = n, .C = C};                      \
-        nr_parallel(tasks_of(n, NR_ROW_BLOCK), gate_rows_##type, &j);                                                \
-    }                                                                                                                \
-    void NR_CPU(gate_add, type)(void *x, double *abs_sum, const void *g, const void *a, bool on_a, size_t n,         \
-                                size_t C)                                                                            \
-    {                                                                                                                \
-        job j = {.x = x, .abs_sum = abs_sum, .g = (float *)(uintptr_t)g, .a = a, .on_a = on_a, .n = n, .C = C};      \
-        nr_parallel(tasks_of(n, NR_ROW_BLOCK), add_rows_##type, &j);                                                 \
-    }                                                                                                                \
-    void NR_CPU(gate_back, type)(void *da, void *dz, const void *dy, const void *a, const void *g, const void *z,    \
-                                 const nr_gate_loss *loss, size_t n, size_t C)                                       \
-    {                                                                                                                \
-        job j = {.da = da, .dz = dz, .dy = dy, .a = a, .loss = loss, .n = n, .C = C};                                \
-        j.g = (float *)(uintptr_t)g; /* g and z are only read here */                                                \
-        j.z = (float *)(uintptr_t)z;                                                                                 \
-        nr_parallel(tasks_of(n, NR_ROW_BLOCK), back_rows_##type, &j);                                                \
-    }                                                                                                                \
-    void NR_CPU(gate_back_input, type)(void *dxn, void *dw, void *dbias, const void *dz, const void *xn,             \
-                                       const void *w, size_t n, size_t C, void *scratch)                             \
-    {                                                                                                                \
-        job j = {.x = dxn, .dz = (float *)(uintptr_t)dz, .xn = xn, .w = w, .n = n, .C = C, .partial = scratch};      \
-        nr_parallel(tasks_of(n, NR_ROW_BLOCK), input_rows_##type, &j);                                               \
-        add_blocks(dw, scratch, tasks_of(n, NR_ROW_BLOCK), C + 1, C);                                                \
-        if (dbias) add_blocks(dbias, (float *)scratch + C, tasks_of(n, NR_ROW_BLOCK), C + 1, 1);                     \
+#define GATE(type, bf16)                                                                                               \
+    static void gate_rows_##type(void *context, size_t task) { gate_rows(context, task, bf16); }                       \
+    static void add_rows_##type(void *context, size_t task) { add_rows(context, task, bf16); }                         \
+    static void back_rows_##type(void *context, size_t task) { back_rows(context, task, bf16); }                       \
+    static void input_rows_##type(void *context, size_t task) { input_rows(context, task, bf16); }                     \
+    void NR_CPU(gate, type)(void *g, void *z, const void *xn, const void *w, const void *bias, nr_gate kind, size_t n, \
+                            size_t C)                                                                                  \
+    {                                                                                                                  \
+        job j = {.g = g, .z = z, .xn = xn, .w = w, .bias = bias, .kind = kind, .n = n, .C = C};                        \
+        nr_parallel(tasks_of(n, NR_ROW_BLOCK), gate_rows_##type, &j);                                                  \
+    }                                                                                                                  \
+    void NR_CPU(gate_add, type)(void *x, double *abs_sum, const void *g, const void *a, bool on_a, size_t n, size_t C) \
+    {                                                                                                                  \
+        job j = {.x = x, .abs_sum = abs_sum, .g = (float *)(uintptr_t)g, .a = a, .on_a = on_a, .n = n, .C = C};        \
+        nr_parallel(tasks_of(n, NR_ROW_BLOCK), add_rows_##type, &j);                                                   \
+    }                                                                                                                  \
+    void NR_CPU(gate_back, type)(void *da, void *dz, const void *dy, const void *a, const void *g, const void *z,      \
+                                 const nr_gate_loss *loss, size_t n, size_t C)                                         \
+    {                                                                                                                  \
+        job j = {.da = da, .dz = dz, .dy = dy, .a = a, .loss = loss, .n = n, .C = C};                                  \
+        j.g = (float *)(uintptr_t)g; /* g and z are only read here */                                                  \
+        j.z = (float *)(uintptr_t)z;                                                                                   \
+        nr_parallel(tasks_of(n, NR_ROW_BLOCK), back_rows_##type, &j);                                                  \
+    }                                                                                                                  \
+    void NR_CPU(gate_back_input, type)(void *dxn, void *dw, void *dbias, const void *dz, const void *xn,               \
+                                       const void *w, size_t n, size_t C, void *scratch)                               \
+    {                                                                                                                  \
+        job j = {.x = dxn, .dz = (float *)(uintptr_t)dz, .xn = xn, .w = w, .n = n, .C = C, .partial = scratch};        \
+        nr_parallel(tasks_of(n, NR_ROW_BLOCK), input_rows_##type, &j);                                                 \
+        add_blocks(dw, scratch, tasks_of(n, NR_ROW_BLOCK), C + 1, C);                                                  \
+        if (dbias) add_blocks(dbias, (float *)scratch + C, tasks_of(n, NR_ROW_BLOCK), C + 1, 1);                       \
     }
 NR_CPU_BOTH(GATE)

@@ -41,32 +41,28 @@ NR_INLINE void backward_block(const job *j, size_t task, bool bf16, bool gelu)
     });
 }
 
-#define GLU(type, bf16)                                                                                              \
-    static void forward_##type(void *context, size_t task)                                                           \
-    {                                                                                                                \
-        const job *j = context;                                                                                      \
-        if (j->act == NR_ACT_GELU_TANH)                                                                              \
-            forward_block(j, task, bf16, true);                                                                      \
-        else                                                                                                         \
-            forward_block(j, task, bf16, false);                                                                     \
-    }                                                                                                                \
-    static void backward_##type(void *context, size_t task)                                                          \
-    {                                                                                                                \
-        const job *j = context;                                                                                      \
-        if (j->act == NR_ACT_GELU_TANH)                                                                              \
-            backward_block(j, task, bf16, true);                                                                     \
-        else                                                                                                         \
-            backward_block(j, task, bf16, false);                                                                    \
-    }                                                                                                                \
-    void NR_CPU(glu, type)(void *h, const void *g, const void *u, nr_act act, size_t n, size_t F)                    \
-    {                                                                                                                \
-        job j = {.h = h, .g = g, .u = u, .n = n * F, .act = act};                                                    \
-        nr_parallel(tasks_of(j.n, NR_CPU_BLOCK), forward_##type, &j);                                                \
-    }                                                                                                                \
-    void NR_CPU(glu_back, type)(void *dg, void *du, const void *dh, const void *g, const void *u, nr_act act,        \
-                                size_t n, size_t F)                                                                  \
-    {                                                                                                                \
-        job j = {.dg = dg, .du = du, .dh = dh, .g = g, .u = u, .n = n * F, .act = act};                              \
-        nr_parallel(tasks_of(j.n, NR_CPU_BLOCK), backward_##type, &j);                                               \
+#define GLU(type, bf16)                                                                                                \
+    static void forward_##type(void *context, size_t task)                                                             \
+    {                                                                                                                  \
+        const job *j = context;                                                                                        \
+        if (j->act == NR_ACT_GELU_TANH) forward_block(j, task, bf16, true);                                            \
+        else forward_block(j, task, bf16, false);                                                                      \
+    }                                                                                                                  \
+    static void backward_##type(void *context, size_t task)                                                            \
+    {                                                                                                                  \
+        const job *j = context;                                                                                        \
+        if (j->act == NR_ACT_GELU_TANH) backward_block(j, task, bf16, true);                                           \
+        else backward_block(j, task, bf16, false);                                                                     \
+    }                                                                                                                  \
+    void NR_CPU(glu, type)(void *h, const void *g, const void *u, nr_act act, size_t n, size_t F)                      \
+    {                                                                                                                  \
+        job j = {.h = h, .g = g, .u = u, .n = n * F, .act = act};                                                      \
+        nr_parallel(tasks_of(j.n, NR_CPU_BLOCK), forward_##type, &j);                                                  \
+    }                                                                                                                  \
+    void NR_CPU(glu_back, type)(void *dg, void *du, const void *dh, const void *g, const void *u, nr_act act,          \
+                                size_t n, size_t F)                                                                    \
+    {                                                                                                                  \
+        job j = {.dg = dg, .du = du, .dh = dh, .g = g, .u = u, .n = n * F, .act = act};                                \
+        nr_parallel(tasks_of(j.n, NR_CPU_BLOCK), backward_##type, &j);                                                 \
     }
 NR_CPU_BOTH(GLU)

@@ -2,8 +2,8 @@
  * ops.c - which table runs here: the processor's instruction sets, asked once a
  * call, against what the program was built with.
  */
-#include "kernels/linear.h"
 #include "kernels/ops.h"
+#include "kernels/linear.h"
 
 #include <string.h>
 
@@ -19,10 +19,7 @@ TABLES(avx512bf16)
  * registers a feature counts as absent. */
 static bool runs_baseline(void) { return true; }
 #if defined(__x86_64__)
-static bool runs_avx2(void)
-{
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
+static bool runs_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 static bool runs_avx512(void)
 {
     return runs_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -64,7 +61,8 @@ nr_status nr_ops_cpu(const nr_ops **out, nr_compute compute, nr_error *err)
         return nr_fail(err, NR_E_UNSUPPORTED, "compute bf16: expected a processor with avx512-bf16, found %s; use fp32",
                        sets[i].name);
     if (compute == NR_COMPUTE_BF16 && !products)
-        return nr_fail(err, NR_E_UNSUPPORTED, "compute bf16: expected a matrix library with bf16 products, found %s; use fp32",
+        return nr_fail(err, NR_E_UNSUPPORTED,
+                       "compute bf16: expected a matrix library with bf16 products, found %s; use fp32",
                        nr_matrix_library());
     *out = compute != NR_COMPUTE_FP32 && products ? sets[i].bf16 : sets[i].f32;
     return NR_OK;

@@ -105,7 +105,7 @@ struct nr_ops {
     /* Of two sets of logits (n,V) real: kl (n) double = KL(p || q); same (n) = equal argmax. */
     void (*divergence)(double *kl, uint8_t *same, const void *p, const void *q, size_t n, size_t V);
 
-    /* z (n) real = xn w + bias; g (n) real = gate(z), 1 for none. xn (n,C) act, w (C) real, bias real * or NULL */
+    /* z (n) real = xn w + bias; g (n) real = gate(z), 1 for none. xn (n,C) act, w (C) real or NULL: 0, bias real * or NULL */
     void (*gate)(void *g, void *z, const void *xn, const void *w, const void *bias, nr_gate kind, size_t n, size_t C);
     /* x (n,C) real += g a (a (n,C) act); abs_sum (n) double or NULL = sum over channels of |g a| (of |a|: on_a) */
     void (*gate_add)(void *x, double *abs_sum, const void *g, const void *a, bool on_a, size_t n, size_t C);

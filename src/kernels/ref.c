@@ -11,10 +11,10 @@
 #include <math.h>
 #include <string.h>
 
-#define scalar float
-#define NR_REF(name) name##_f32
-#define NR_REF_NAME "ref-fp32"
-#define NR_REF_DTYPE NR_F32
+#define scalar        float
+#define NR_REF(name)  name##_f32
+#define NR_REF_NAME   "ref-fp32"
+#define NR_REF_DTYPE  NR_F32
 #define NR_REF_LINEAR NR_LINEAR_FIELDS(ref32)
 #include "kernels/ref_all.inc"
 #undef scalar
@@ -23,10 +23,10 @@
 #undef NR_REF_DTYPE
 #undef NR_REF_LINEAR
 
-#define scalar double
-#define NR_REF(name) name##_f64
-#define NR_REF_NAME "ref-fp64"
-#define NR_REF_DTYPE NR_F64
+#define scalar        double
+#define NR_REF(name)  name##_f64
+#define NR_REF_NAME   "ref-fp64"
+#define NR_REF_DTYPE  NR_F64
 #define NR_REF_LINEAR NR_LINEAR_FIELDS(ref64)
 #include "kernels/ref_all.inc"
 

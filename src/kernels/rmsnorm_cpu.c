@@ -45,12 +45,12 @@ NR_INLINE void norm_rows(const job *j, size_t task, bool bf16)
     }
 }
 
-#define NORM(type, bf16)                                                                                              \
-    static void norm_rows_##type(void *context, size_t task) { norm_rows(context, task, bf16); }                      \
-    void NR_CPU(rmsnorm, type)(void *y, void *rstd, const void *x, const void *w, size_t n, size_t C, double eps)     \
-    {                                                                                                                 \
-        job j = {.y = y, .rstd = rstd, .x = x, .w = w, .n = n, .C = C, .eps = eps};                                   \
-        nr_parallel(tasks_of(n, NR_ROW_BLOCK), norm_rows_##type, &j);                                                 \
+#define NORM(type, bf16)                                                                                               \
+    static void norm_rows_##type(void *context, size_t task) { norm_rows(context, task, bf16); }                       \
+    void NR_CPU(rmsnorm, type)(void *y, void *rstd, const void *x, const void *w, size_t n, size_t C, double eps)      \
+    {                                                                                                                  \
+        job j = {.y = y, .rstd = rstd, .x = x, .w = w, .n = n, .C = C, .eps = eps};                                    \
+        nr_parallel(tasks_of(n, NR_ROW_BLOCK), norm_rows_##type, &j);                                                  \
     }
 NR_CPU_BOTH(NORM)
 

@@ -27,12 +27,12 @@ NR_INLINE void rotate_rows(const job *j, size_t task, bool bf16)
     }
 }
 
-#define ROTARY(type, bf16)                                                                                          \
-    static void rotate_rows_##type(void *context, size_t task) { rotate_rows(context, task, bf16); }                \
-    void NR_CPU(rotary, type)(void *x, const void *table, const int32_t *pos, size_t n, size_t heads, size_t D,     \
-                              bool inverse)                                                                         \
-    {                                                                                                               \
-        job j = {x, table, pos, n, heads, D, rows_of_task(heads * D), inverse};                                     \
-        nr_parallel(tasks_of(n, j.rows), rotate_rows_##type, &j);                                                   \
+#define ROTARY(type, bf16)                                                                                             \
+    static void rotate_rows_##type(void *context, size_t task) { rotate_rows(context, task, bf16); }                   \
+    void NR_CPU(rotary, type)(void *x, const void *table, const int32_t *pos, size_t n, size_t heads, size_t D,        \
+                              bool inverse)                                                                            \
+    {                                                                                                                  \
+        job j = {x, table, pos, n, heads, D, rows_of_task(heads * D), inverse};                                        \
+        nr_parallel(tasks_of(n, j.rows), rotate_rows_##type, &j);                                                      \
     }
 NR_CPU_BOTH(ROTARY)

@@ -126,8 +126,7 @@ NR_INLINE void astore(void *p, size_t i, vf v, bool bf16)
     if (bf16) {
         vh h = vto_bf16(v);
         memcpy((uint16_t *)p + i, &h, sizeof h);
-    } else
-        vstore((float *)p + i, v);
+    } else vstore((float *)p + i, v);
 }
 
 NR_INLINE vf aload_n(const void *p, size_t i, size_t n, bool bf16)
@@ -141,13 +140,11 @@ NR_INLINE vf aload_n(const void *p, size_t i, size_t n, bool bf16)
 
 NR_INLINE void astore_n(void *p, size_t i, vf v, size_t n, bool bf16)
 {
-    if (n >= VW)
-        astore(p, i, v, bf16);
+    if (n >= VW) astore(p, i, v, bf16);
     else if (bf16) {
         vh h = vto_bf16(v);
         for (size_t j = 0; j < n && j < VW; j++) ((uint16_t *)p)[i + j] = h[j];
-    } else
-        vstore_n((float *)p + i, v, n);
+    } else vstore_n((float *)p + i, v, n);
 }
 
 /* Real buffers are float. */
@@ -156,17 +153,17 @@ NR_INLINE void rstore_n(void *p, size_t i, vf v, size_t n) { astore_n(p, i, v, n
 
 /* The loop over n elements: the body sees i and m, VW in the main part and less
  * in the tail, which is the same text once more. */
-#define NR_EACH(n, ...)                             \
-    do {                                            \
-        size_t i = 0;                               \
-        for (; i + VW <= (n); i += VW) {            \
-            enum { m = VW };                        \
-            __VA_ARGS__                             \
-        }                                           \
-        if (i < (n)) {                              \
-            const size_t m = (n) - i;               \
-            __VA_ARGS__                             \
-        }                                           \
+#define NR_EACH(n, ...)                                                                                                \
+    do {                                                                                                               \
+        size_t i = 0;                                                                                                  \
+        for (; i + VW <= (n); i += VW) {                                                                               \
+            enum { m = VW };                                                                                           \
+            __VA_ARGS__                                                                                                \
+        }                                                                                                              \
+        if (i < (n)) {                                                                                                 \
+            const size_t m = (n)-i;                                                                                    \
+            __VA_ARGS__                                                                                                \
+        }                                                                                                              \
     } while (0)
 
 /* ---- reductions: by halves, always in this order ---- */

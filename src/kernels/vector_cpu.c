@@ -29,24 +29,24 @@ NR_INLINE void scale_block(const job *j, size_t task, bool bf16)
     NR_EACH(block_size(j, at), astore_n(j->dst, at + i, aload_n(j->dst, at + i, m, bf16) * j->s, m, bf16););
 }
 
-#define VECTOR(type, bf16)                                                                           \
-    static void to_act_##type(void *context, size_t task) { to_act_block(context, task, bf16); }     \
-    static void to_real_##type(void *context, size_t task) { to_real_block(context, task, bf16); }   \
-    static void scale_##type(void *context, size_t task) { scale_block(context, task, bf16); }       \
-    void NR_CPU(to_act, type)(void *dst, const void *src, size_t n)                                  \
-    {                                                                                                \
-        job j = {.dst = dst, .src = src, .n = n};                                                    \
-        nr_parallel(tasks_of(n, NR_CPU_BLOCK), to_act_##type, &j);                                   \
-    }                                                                                                \
-    void NR_CPU(to_real, type)(void *dst, const void *src, size_t n)                                 \
-    {                                                                                                \
-        job j = {.dst = dst, .src = src, .n = n};                                                    \
-        nr_parallel(tasks_of(n, NR_CPU_BLOCK), to_real_##type, &j);                                  \
-    }                                                                                                \
-    void NR_CPU(scale, type)(void *x, double s, size_t n)                                            \
-    {                                                                                                \
-        job j = {.dst = x, .s = (float)s, .n = n};                                                   \
-        nr_parallel(tasks_of(n, NR_CPU_BLOCK), scale_##type, &j);                                    \
+#define VECTOR(type, bf16)                                                                                             \
+    static void to_act_##type(void *context, size_t task) { to_act_block(context, task, bf16); }                       \
+    static void to_real_##type(void *context, size_t task) { to_real_block(context, task, bf16); }                     \
+    static void scale_##type(void *context, size_t task) { scale_block(context, task, bf16); }                         \
+    void NR_CPU(to_act, type)(void *dst, const void *src, size_t n)                                                    \
+    {                                                                                                                  \
+        job j = {.dst = dst, .src = src, .n = n};                                                                      \
+        nr_parallel(tasks_of(n, NR_CPU_BLOCK), to_act_##type, &j);                                                     \
+    }                                                                                                                  \
+    void NR_CPU(to_real, type)(void *dst, const void *src, size_t n)                                                   \
+    {                                                                                                                  \
+        job j = {.dst = dst, .src = src, .n = n};                                                                      \
+        nr_parallel(tasks_of(n, NR_CPU_BLOCK), to_real_##type, &j);                                                    \
+    }                                                                                                                  \
+    void NR_CPU(scale, type)(void *x, double s, size_t n)                                                              \
+    {                                                                                                                  \
+        job j = {.dst = x, .s = (float)s, .n = n};                                                                     \
+        nr_parallel(tasks_of(n, NR_CPU_BLOCK), scale_##type, &j);                                                      \
     }
 NR_CPU_BOTH(VECTOR)
 

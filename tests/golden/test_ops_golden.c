@@ -6,7 +6,9 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+
 #include <cmocka.h>
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,10 +82,8 @@ static double get(const void *p, size_t i)
 
 static void put(void *p, size_t i, double v)
 {
-    if (ops->real == NR_F64)
-        ((double *)p)[i] = v;
-    else
-        ((float *)p)[i] = (float)v;
+    if (ops->real == NR_F64) ((double *)p)[i] = v;
+    else ((float *)p)[i] = (float)v;
 }
 
 static void *take(const char *prefix, const char *name)
@@ -101,7 +101,8 @@ static void expect(const char *prefix, const char *name, const void *p)
     for (size_t i = 0; i < g->n; i++) most = fmax(most, fabs(g->v[i]));
     for (size_t i = 0; i < g->n; i++)
         if (!(fabs(get(p, i) - g->v[i]) <= tolerance * most))
-            fail_msg("%s.%s, %s, element %zu: %.12g, PyTorch has %.12g", prefix, name, ops->name, i, get(p, i), g->v[i]);
+            fail_msg("%s.%s, %s, element %zu: %.12g, PyTorch has %.12g", prefix, name, ops->name, i, get(p, i),
+                     g->v[i]);
 }
 
 static void expect_double(const char *prefix, const char *name, const double *p)
@@ -243,11 +244,11 @@ static void gate(void)
         }
 }
 
-#define TEST(name)                       \
-    static void test_##name(void **state) \
-    {                                    \
-        (void)state;                     \
-        on_every_table(name);            \
+#define TEST(name)                                                                                                     \
+    static void test_##name(void **state)                                                                              \
+    {                                                                                                                  \
+        (void)state;                                                                                                   \
+        on_every_table(name);                                                                                          \
     }
 TEST(attention)
 TEST(rmsnorm)

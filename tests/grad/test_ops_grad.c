@@ -9,14 +9,16 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+
 #include <cmocka.h>
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kernels/ops.h"
 
-#define STEP 1e-5
+#define STEP      1e-5
 #define TOLERANCE 1e-8
 
 typedef double (*loss_function)(void *context);
@@ -131,7 +133,15 @@ static void test_rotary(void **state)
 
 /* ---- attention ---- */
 
-enum { AT_B = 2, AT_T = 9, AT_H = 4, AT_K = 2, AT_D = 3, AT_Q = AT_B * AT_T * AT_H * AT_D, AT_KV = AT_B * AT_T * AT_K * AT_D };
+enum {
+    AT_B = 2,
+    AT_T = 9,
+    AT_H = 4,
+    AT_K = 2,
+    AT_D = 3,
+    AT_Q = AT_B * AT_T * AT_H * AT_D,
+    AT_KV = AT_B * AT_T * AT_K * AT_D
+};
 
 typedef struct {
     double q[AT_Q], k[AT_KV], v[AT_KV], o[AT_Q], c[AT_Q], lse[AT_B * AT_H * AT_T];
@@ -330,9 +340,9 @@ static void test_gate(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rmsnorm),         cmocka_unit_test(test_rotary), cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_attention_first), cmocka_unit_test(test_glu),    cmocka_unit_test(test_cross_entropy),
-        cmocka_unit_test(test_gate)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_rmsnorm),   cmocka_unit_test(test_rotary),
+                                       cmocka_unit_test(test_attention), cmocka_unit_test(test_attention_first),
+                                       cmocka_unit_test(test_glu),       cmocka_unit_test(test_cross_entropy),
+                                       cmocka_unit_test(test_gate)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

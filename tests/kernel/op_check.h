@@ -16,7 +16,9 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+
 #include <cmocka.h>
+
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -29,7 +31,7 @@ typedef enum { AS_REAL, AS_ACT, AS_DOUBLE, AS_BYTES } as;
 typedef struct {
     as kind;
     size_t n;
-    double scale; /* inputs: standard deviation. Outputs: of what stands there before, 0: garbage */
+    double scale;     /* inputs: standard deviation. Outputs: of what stands there before, 0: garbage */
     size_t reduction; /* outputs: length of the sums behind an element */
     double typical;   /* outputs: size of an element, where few of them may all be small by cancellation */
 } operand;
@@ -87,7 +89,8 @@ static guarded guarded_new(size_t size)
 static void guarded_free(guarded *g, const char *what)
 {
     for (size_t i = 0; i < GUARD; i++)
-        if (g->base[i] != 0xa5 || g->data[g->size + i] != 0xa5) fail_msg("%s: wrote beyond its %zu bytes", what, g->size);
+        if (g->base[i] != 0xa5 || g->data[g->size + i] != 0xa5)
+            fail_msg("%s: wrote beyond its %zu bytes", what, g->size);
     free(g->base);
 }
 
@@ -108,14 +111,10 @@ static double element(const nr_ops *ops, as kind, const void *p, size_t i)
 
 static void set_element(const nr_ops *ops, as kind, void *p, size_t i, double v)
 {
-    if (kind == AS_BYTES)
-        ((uint8_t *)p)[i] = (uint8_t)v;
-    else if (kind == AS_DOUBLE || (kind == AS_REAL ? ops->real : ops->act) == NR_F64)
-        ((double *)p)[i] = v;
-    else if (kind == AS_ACT && ops->act == NR_BF16)
-        ((uint16_t *)p)[i] = nr_f32_to_bf16((float)v);
-    else
-        ((float *)p)[i] = (float)v;
+    if (kind == AS_BYTES) ((uint8_t *)p)[i] = (uint8_t)v;
+    else if (kind == AS_DOUBLE || (kind == AS_REAL ? ops->real : ops->act) == NR_F64) ((double *)p)[i] = v;
+    else if (kind == AS_ACT && ops->act == NR_BF16) ((uint16_t *)p)[i] = nr_f32_to_bf16((float)v);
+    else ((float *)p)[i] = (float)v;
 }
 
 /* The same numbers for every table: floats for real, exact bf16 for act. */
@@ -184,7 +183,8 @@ static void compare(const op_case *c, const char *isa, const nr_ops *ops, const 
         for (size_t i = 0; i < c->out[o].n; i++) {
             double w = element(ref, kind, want->out[o].data, i), d = element(ops, kind, k->out[o].data, i) - w;
             if (!(fabs(d) <= 8 * tol * (fabs(w) + rms) + 1e-30))
-                fail_msg("%s on %s %s, output %zu element %zu: %.9g, expected %.9g", c->name, isa, ops->name, o, i, w + d, w);
+                fail_msg("%s on %s %s, output %zu element %zu: %.9g, expected %.9g", c->name, isa, ops->name, o, i,
+                         w + d, w);
         }
     }
 }
@@ -215,12 +215,12 @@ static __attribute__((unused)) void check_op(const op_case *c)
             call k = call_run(c, ops);
             for (size_t o = 0; n > 0 && o < 4; o++)
                 if (memcmp(k.out[o].data, first.out[o].data, k.out[o].size))
-                    fail_msg("%s on %s %s: output %zu has other bits on %zu threads", c->name, isa, ops->name, o, threads[n]);
+                    fail_msg("%s on %s %s: output %zu has other bits on %zu threads", c->name, isa, ops->name, o,
+                             threads[n]);
             if (n == 0) {
                 compare(c, isa, ops, &k, &want);
                 first = k;
-            } else
-                call_free(&k, c->name);
+            } else call_free(&k, c->name);
         }
         call_free(&first, c->name);
     }

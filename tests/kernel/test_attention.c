@@ -38,24 +38,34 @@ static void run_backward(const nr_ops *ops, const void *arg, void *const *in, vo
 
 static void check_forward(const sizes *s)
 {
-    op_case c = {"attention", s, {{AS_ACT, s->queries, 2, 0, 0}, {AS_ACT, s->keys, 1, 0, 0}, {AS_ACT, s->keys, 1, 0, 0}},
-                 {{AS_ACT, s->queries, 0, s->a.start + s->a.Tq, 0}, {AS_REAL, s->a.B * s->a.H * s->a.Tq, 0, s->a.D, 0}}, run_forward};
+    op_case c = {"attention",
+                 s,
+                 {{AS_ACT, s->queries, 2, 0, 0}, {AS_ACT, s->keys, 1, 0, 0}, {AS_ACT, s->keys, 1, 0, 0}},
+                 {{AS_ACT, s->queries, 0, s->a.start + s->a.Tq, 0}, {AS_REAL, s->a.B * s->a.H * s->a.Tq, 0, s->a.D, 0}},
+                 run_forward};
     check_op(&c);
 }
 
 static void check_backward(const sizes *s)
 {
-    op_case c = {"attention_back", s,
-                 {{AS_ACT, s->queries, 1, 0, 0}, {AS_ACT, s->queries, 2, 0, 0}, {AS_ACT, s->keys, 1, 0, 0}, {AS_ACT, s->keys, 1, 0, 0},
-                  {AS_ACT, s->queries, 0.3, 0, 0}},
-                 {{AS_ACT, s->queries, 0, s->a.Tq, 0}, {AS_ACT, s->keys, 0, s->a.Tq, 0}, {AS_ACT, s->keys, 0, s->a.Tq, 0}}, run_backward};
+    op_case c = {
+        "attention_back",
+        s,
+        {{AS_ACT, s->queries, 1, 0, 0},
+         {AS_ACT, s->queries, 2, 0, 0},
+         {AS_ACT, s->keys, 1, 0, 0},
+         {AS_ACT, s->keys, 1, 0, 0},
+         {AS_ACT, s->queries, 0.3, 0, 0}},
+        {{AS_ACT, s->queries, 0, s->a.Tq, 0}, {AS_ACT, s->keys, 0, s->a.Tq, 0}, {AS_ACT, s->keys, 0, s->a.Tq, 0}},
+        run_backward};
     check_op(&c);
 }
 
 /* B Tq H K D start */
-static const size_t list[][6] = {{0, 3, 2, 1, 8, 0},   {1, 0, 2, 1, 8, 0},   {1, 1, 1, 1, 1, 0},    {1, 2, 2, 1, 4, 0},
-                                 {2, 7, 3, 3, 5, 0},   {1, 31, 6, 2, 16, 0}, {2, 33, 4, 2, 72, 0},  {1, 64, 9, 3, 64, 0},
-                                 {1, 65, 2, 1, 80, 0}, {3, 97, 3, 1, 17, 0}, {1, 257, 9, 3, 64, 0}, {1, 70, 2, 1, 256, 0}};
+static const size_t list[][6] = {{0, 3, 2, 1, 8, 0},   {1, 0, 2, 1, 8, 0},    {1, 1, 1, 1, 1, 0},
+                                 {1, 2, 2, 1, 4, 0},   {2, 7, 3, 3, 5, 0},    {1, 31, 6, 2, 16, 0},
+                                 {2, 33, 4, 2, 72, 0}, {1, 64, 9, 3, 64, 0},  {1, 65, 2, 1, 80, 0},
+                                 {3, 97, 3, 1, 17, 0}, {1, 257, 9, 3, 64, 0}, {1, 70, 2, 1, 256, 0}};
 
 static void test_training(void **state)
 {
@@ -71,8 +81,9 @@ static void test_training(void **state)
 /* Queries behind a cache, the cache longer than what is used of it. */
 static void test_cache(void **state)
 {
-    static const size_t cached[][6] = {{1, 1, 9, 3, 64, 0},  {1, 1, 9, 3, 64, 300}, {2, 1, 4, 1, 20, 63}, {1, 1, 2, 2, 256, 64},
-                                       {1, 1, 3, 1, 7, 130}, {1, 5, 9, 3, 64, 123}, {2, 40, 4, 2, 24, 61}};
+    static const size_t cached[][6] = {{1, 1, 9, 3, 64, 0},   {1, 1, 9, 3, 64, 300}, {2, 1, 4, 1, 20, 63},
+                                       {1, 1, 2, 2, 256, 64}, {1, 1, 3, 1, 7, 130},  {1, 5, 9, 3, 64, 123},
+                                       {2, 40, 4, 2, 24, 61}};
     (void)state;
     for (size_t i = 0; i < NR_COUNT(cached); i++) {
         const size_t *l = cached[i];

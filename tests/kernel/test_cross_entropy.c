@@ -20,7 +20,8 @@ static void run_divergence(const nr_ops *ops, const void *arg, void *const *in, 
     ops->divergence((double *)out[0], (uint8_t *)out[1], in[0], in[1], s->n, s->V);
 }
 
-static const size_t list[][2] = {{0, 7}, {1, 1}, {1, 2}, {3, 17}, {5, 127}, {67, 512}, {2, 1025}, {5, 49152}, {2, 49157}};
+static const size_t list[][2] = {{0, 7},    {1, 1},    {1, 2},     {3, 17},   {5, 127},
+                                 {67, 512}, {2, 1025}, {5, 49152}, {2, 49157}};
 
 static void test_cross_entropy(void **state)
 {
@@ -30,8 +31,11 @@ static void test_cross_entropy(void **state)
         for (int gradient = 0; gradient < 2; gradient++) {
             sizes s = {list[i][0], list[i][1], targets, 0.37, gradient};
             for (size_t r = 0; r < s.n; r++) targets[r] = r % 4 == 2 ? -1 : (int32_t)(r * 7919 % s.V);
-            op_case c = {"cross_entropy", &s, {{AS_REAL, s.n * s.V, 3, 0, 0}},
-                         {{AS_DOUBLE, s.n, 0, 1, 0}, {AS_ACT, gradient ? s.n * s.V : 0, 0, 1, 0}}, run_loss};
+            op_case c = {"cross_entropy",
+                         &s,
+                         {{AS_REAL, s.n * s.V, 3, 0, 0}},
+                         {{AS_DOUBLE, s.n, 0, 1, 0}, {AS_ACT, gradient ? s.n * s.V : 0, 0, 1, 0}},
+                         run_loss};
             check_op(&c);
         }
 }
@@ -41,8 +45,11 @@ static void test_divergence(void **state)
     (void)state;
     for (size_t i = 0; i < NR_COUNT(list); i++) {
         sizes s = {.n = list[i][0], .V = list[i][1]};
-        op_case c = {"divergence", &s, {{AS_REAL, s.n * s.V, 3, 0, 0}, {AS_REAL, s.n * s.V, 3, 0, 0}},
-                     {{AS_DOUBLE, s.n, 0, 1, 0}, {AS_BYTES, s.n, 0, 1, 0}}, run_divergence};
+        op_case c = {"divergence",
+                     &s,
+                     {{AS_REAL, s.n * s.V, 3, 0, 0}, {AS_REAL, s.n * s.V, 3, 0, 0}},
+                     {{AS_DOUBLE, s.n, 0, 1, 0}, {AS_BYTES, s.n, 0, 1, 0}},
+                     run_divergence};
         check_op(&c);
     }
 }
@@ -90,7 +97,8 @@ static void test_precision(void **state)
     double *w = malloc(V * sizeof *w);
     (void)state;
     for (int shape = 0; shape < 3; shape++) {
-        for (size_t i = 0; i < V; i++) w[i] = (double)(x[i] = shape == 0 ? 1.5f : shape == 1 ? (float)(i % 977) * 0.01f : -80);
+        for (size_t i = 0; i < V; i++)
+            w[i] = (double)(x[i] = shape == 0 ? 1.5f : shape == 1 ? (float)(i % 977) * 0.01f : -80);
         if (shape == 2) w[77] = (double)(x[77] = 4);
         double want, nll;
         int32_t target = 76;

@@ -43,7 +43,8 @@ static void test_embed(void **state)
         const nr_dtype_info *info = &nr_dtypes[types[k]];
         size_t size = V * C / info->block * info->bytes;
         guarded data = guarded_new(size);
-        for (size_t i = 0; i < size; i++) data.data[i] = (unsigned char)(nr_rng_u64(3, NR_RNG_TEST, i) & 0x3f); /* no NaN */
+        for (size_t i = 0; i < size; i++)
+            data.data[i] = (unsigned char)(nr_rng_u64(3, NR_RNG_TEST, i) & 0x3f); /* no NaN */
         nr_tensor table = {.type = types[k], .ndim = 2, .shape = {V, C}, .data = data.data, .size = size};
         check_table(&table);
         guarded_free(&data, "table");

@@ -39,18 +39,34 @@ static void check_sizes(sizes s)
 {
     size_t n = s.n, C = s.C, all = n * C;
     double z = 0.3 * sqrt((double)C);
-    op_case gate = {"gate", &s, {{AS_ACT, all, 1, 0, 0}, {AS_REAL, C, 0.3, 0, 0}, {AS_REAL, 1, 1, 0, 0}},
-                    {{AS_REAL, n, 0, C, z}, {AS_REAL, n, 0, C, z}}, run_gate};
+    op_case gate = {"gate",
+                    &s,
+                    {{AS_ACT, all, 1, 0, 0}, {AS_REAL, C, 0.3, 0, 0}, {AS_REAL, 1, 1, 0, 0}},
+                    {{AS_REAL, n, 0, C, z}, {AS_REAL, n, 0, C, z}},
+                    run_gate};
     check_op(&gate);
-    op_case add = {"gate_add", &s, {{AS_REAL, n, 1, 0, 0}, {AS_ACT, all, 1, 0, 0}}, {{AS_REAL, all, 2, 1, 0}, {AS_DOUBLE, n, 0, C, 0}}, run_add};
+    op_case add = {"gate_add",
+                   &s,
+                   {{AS_REAL, n, 1, 0, 0}, {AS_ACT, all, 1, 0, 0}},
+                   {{AS_REAL, all, 2, 1, 0}, {AS_DOUBLE, n, 0, C, 0}},
+                   run_add};
     check_op(&add);
-    op_case back = {"gate_back", &s,
-                    {{AS_REAL, all, 1, 0, 0}, {AS_ACT, all, 1, 0, 0}, {AS_REAL, n, 1, 0, 0}, {AS_REAL, n, 1, 0, 0}, {AS_REAL, n, 0.7, 0, 0},
+    op_case back = {"gate_back",
+                    &s,
+                    {{AS_REAL, all, 1, 0, 0},
+                     {AS_ACT, all, 1, 0, 0},
+                     {AS_REAL, n, 1, 0, 0},
+                     {AS_REAL, n, 1, 0, 0},
+                     {AS_REAL, n, 0.7, 0, 0},
                      {AS_REAL, n, 3, 0, 0}},
-                    {{AS_ACT, all, 0, 1, 0}, {AS_REAL, n, 0, C, sqrt((double)C)}}, run_back};
+                    {{AS_ACT, all, 0, 1, 0}, {AS_REAL, n, 0, C, sqrt((double)C)}},
+                    run_back};
     check_op(&back);
-    op_case input = {"gate_back_input", &s, {{AS_REAL, n, 1, 0, 0}, {AS_ACT, all, 1, 0, 0}, {AS_REAL, C, 1, 0, 0}},
-                     {{AS_REAL, all, 2, 1, 0}, {AS_REAL, C, 1, n, 0}, {AS_REAL, 1, 1, n, 0}}, run_back_input};
+    op_case input = {"gate_back_input",
+                     &s,
+                     {{AS_REAL, n, 1, 0, 0}, {AS_ACT, all, 1, 0, 0}, {AS_REAL, C, 1, 0, 0}},
+                     {{AS_REAL, all, 2, 1, 0}, {AS_REAL, C, 1, n, 0}, {AS_REAL, 1, 1, n, 0}},
+                     run_back_input};
     check_op(&input);
 }
 
@@ -62,7 +78,8 @@ static void test_gate(void **state)
     for (size_t i = 0; i < sizeof is_new; i++) is_new[i] = i % 3 == 0;
     for (size_t i = 0; i < NR_COUNT(list); i++)
         for (int kind = 0; kind < 4; kind++) {
-            sizes s = {list[i][0], list[i][1], (nr_gate)kind, kind % 2, false, true, kind == NR_GATE_SIGMOID, true, is_new};
+            sizes s = {list[i][0], list[i][1], (nr_gate)kind, kind % 2, false, true, kind == NR_GATE_SIGMOID,
+                       true,       is_new};
             check_sizes(s);
             s.on_a = true;
             s.lm_to_gate = false;

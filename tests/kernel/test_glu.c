@@ -33,11 +33,14 @@ static void test_glu(void **state)
         for (int act = 0; act < 2; act++) {
             sizes s = {list[i][0], list[i][1], act ? NR_ACT_GELU_TANH : NR_ACT_SILU};
             size_t all = s.n * s.F;
-            op_case forward = {"glu", &s, {{AS_ACT, all, 3, 0, 0}, {AS_ACT, all, 1, 0, 0}}, {{AS_ACT, all, 0, 1, 0}}, run_forward};
+            op_case forward = {
+                "glu", &s, {{AS_ACT, all, 3, 0, 0}, {AS_ACT, all, 1, 0, 0}}, {{AS_ACT, all, 0, 1, 0}}, run_forward};
             check_op(&forward);
-            op_case backward = {"glu_back", &s,
+            op_case backward = {"glu_back",
+                                &s,
                                 {{AS_ACT, all, 1, 0, 0}, {AS_ACT, all, 3, 0, 0}, {AS_ACT, all, 1, 0, 0}},
-                                {{AS_ACT, all, 0, 1, 0}, {AS_ACT, all, 0, 1, 0}}, run_backward};
+                                {{AS_ACT, all, 0, 1, 0}, {AS_ACT, all, 0, 1, 0}},
+                                run_backward};
             check_op(&backward);
             backward.name = "glu_back in place";
             backward.run = run_aliased;

@@ -28,12 +28,17 @@ static void run_backward(const nr_ops *ops, const void *arg, void *const *in, vo
 static void check_sizes(size_t n, size_t C)
 {
     sizes s = {n, C, true};
-    op_case forward = {"rmsnorm", &s, {{AS_REAL, n * C, 2, 0, 0}, {AS_REAL, C, 1, 0, 0}},
-                       {{AS_ACT, n * C, 0, C, 0}, {AS_REAL, n, 0, C, 0}}, run_forward};
+    op_case forward = {"rmsnorm",
+                       &s,
+                       {{AS_REAL, n * C, 2, 0, 0}, {AS_REAL, C, 1, 0, 0}},
+                       {{AS_ACT, n * C, 0, C, 0}, {AS_REAL, n, 0, C, 0}},
+                       run_forward};
     check_op(&forward);
-    op_case backward = {"rmsnorm_back", &s,
+    op_case backward = {"rmsnorm_back",
+                        &s,
                         {{AS_REAL, n * C, 1, 0, 0}, {AS_REAL, n * C, 2, 0, 0}, {AS_REAL, C, 1, 0, 0}},
-                        {{AS_REAL, n * C, 1, C, 0}, {AS_REAL, C, 1, NR_MAX(n, (size_t)1), 0}}, run_backward};
+                        {{AS_REAL, n * C, 1, C, 0}, {AS_REAL, C, 1, NR_MAX(n, (size_t)1), 0}},
+                        run_backward};
     check_op(&backward);
     s.with_dw = false;
     backward.out[1].n = 0;
@@ -42,7 +47,8 @@ static void check_sizes(size_t n, size_t C)
 
 static void test_rmsnorm(void **state)
 {
-    static const size_t list[][2] = {{0, 5}, {1, 1}, {1, 576}, {2, 3}, {7, 17}, {64, 63}, {65, 65}, {130, 97}, {257, 576}};
+    static const size_t list[][2] = {{0, 5},   {1, 1},   {1, 576},  {2, 3},    {7, 17},
+                                     {64, 63}, {65, 65}, {130, 97}, {257, 576}};
     (void)state;
     for (size_t i = 0; i < NR_COUNT(list); i++) check_sizes(list[i][0], list[i][1]);
 }

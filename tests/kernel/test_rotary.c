@@ -17,14 +17,16 @@ static void run(const nr_ops *ops, const void *arg, void *const *in, void *const
 
 static void test_rotary(void **state)
 {
-    static const size_t list[][3] = {{0, 3, 8}, {1, 1, 2}, {3, 2, 6}, {5, 3, 34}, {17, 3, 64}, {257, 9, 64}, {11, 1, 256}};
+    static const size_t list[][3] = {{0, 3, 8},   {1, 1, 2},    {3, 2, 6},   {5, 3, 34},
+                                     {17, 3, 64}, {257, 9, 64}, {11, 1, 256}};
     int32_t pos[POSITIONS];
     (void)state;
     for (size_t i = 0; i < POSITIONS; i++) pos[i] = (int32_t)(i * 37 % POSITIONS);
     for (size_t i = 0; i < NR_COUNT(list); i++)
         for (int inverse = 0; inverse < 2; inverse++) {
             sizes s = {list[i][0], list[i][1], list[i][2], inverse, pos};
-            op_case c = {"rotary", &s, {{AS_REAL, POSITIONS * s.D, 1, 0, 0}}, {{AS_ACT, s.n * s.heads * s.D, 1, 1, 0}}, run};
+            op_case c = {
+                "rotary", &s, {{AS_REAL, POSITIONS * s.D, 1, 0, 0}}, {{AS_ACT, s.n * s.heads * s.D, 1, 1, 0}}, run};
             check_op(&c);
         }
 }

@@ -57,10 +57,8 @@ static void test_bf16(void **state)
         vstore(f, v);
         assert_memory_equal(&f[VW - 1], &want, sizeof want);
         astore(h, 0, v, true);
-        if (isnan(want))
-            assert_true(isnan(nr_bf16_to_f32(h[0])));
-        else
-            assert_int_equal(h[0], i);
+        if (isnan(want)) assert_true(isnan(nr_bf16_to_f32(h[0])));
+        else assert_int_equal(h[0], i);
     }
 }
 

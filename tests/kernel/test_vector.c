@@ -35,8 +35,11 @@ static void test_flat(void **state)
     (void)state;
     for (size_t i = 0; i < NR_COUNT(lengths); i++) {
         size_t n = lengths[i];
-        op_case c = {"to_act, to_real, scale, add", &n, {{AS_REAL, n, 1, 0, 0}, {AS_ACT, n, 1, 0, 0}},
-                     {{AS_ACT, n, 0, 1, 0}, {AS_REAL, n, 0, 1, 0}, {AS_ACT, n, 1, 1, 0}, {AS_REAL, n, 1, 1, 0}}, run_vector};
+        op_case c = {"to_act, to_real, scale, add",
+                     &n,
+                     {{AS_REAL, n, 1, 0, 0}, {AS_ACT, n, 1, 0, 0}},
+                     {{AS_ACT, n, 0, 1, 0}, {AS_REAL, n, 0, 1, 0}, {AS_ACT, n, 1, 1, 0}, {AS_REAL, n, 1, 1, 0}},
+                     run_vector};
         check_op(&c);
     }
 }
@@ -46,8 +49,11 @@ static void test_norms(void **state)
     static const size_t list[][2] = {{1, 1}, {3, 5}, {257, 576}, {2, 30011}, {2300, 576}};
     (void)state;
     for (size_t i = 0; i < NR_COUNT(list); i++) {
-        op_case c = {"row_norm, sum_squares", list[i], {{AS_REAL, list[i][0] * list[i][1], 1, 0, 0}},
-                     {{AS_DOUBLE, list[i][0], 0, 1, 0}, {AS_DOUBLE, 1, 0, 1, 0}}, run_norm};
+        op_case c = {"row_norm, sum_squares",
+                     list[i],
+                     {{AS_REAL, list[i][0] * list[i][1], 1, 0, 0}},
+                     {{AS_DOUBLE, list[i][0], 0, 1, 0}, {AS_DOUBLE, 1, 0, 1, 0}},
+                     run_norm};
         check_op(&c);
     }
 }
@@ -57,8 +63,11 @@ static void test_adamw(void **state)
     (void)state;
     for (size_t i = 0; i < NR_COUNT(lengths); i++) {
         size_t n = lengths[i];
-        op_case c = {"adamw", &n, {{AS_REAL, n, 1, 0, 0}, {AS_REAL, n, 1, 0, 0}},
-                     {{AS_REAL, n, 1, 1, 0}, {AS_REAL, n, 1, 1, 0}, {AS_REAL, n, 0, 1, 0}}, run_adamw};
+        op_case c = {"adamw",
+                     &n,
+                     {{AS_REAL, n, 1, 0, 0}, {AS_REAL, n, 1, 0, 0}},
+                     {{AS_REAL, n, 1, 1, 0}, {AS_REAL, n, 1, 1, 0}, {AS_REAL, n, 0, 1, 0}},
+                     run_adamw};
         check_op(&c);
     }
 }
@@ -66,8 +75,9 @@ static void test_adamw(void **state)
 /* bf16 rounds to nearest even, keeps denormals, infinities and NaN, as tensor/ does. */
 static void test_bf16_bits(void **state)
 {
-    static const uint32_t bits[] = {0,          0x80000000, 0x3f800000, 0x3f808000, 0x3f818000, 0x3f808001, 0x3f807fff, 0x00000001,
-                                    0x00018000, 0x807fffff, 0x7f7fffff, 0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001, 0xffffffff};
+    static const uint32_t bits[] = {0,          0x80000000, 0x3f800000, 0x3f808000, 0x3f818000, 0x3f808001,
+                                    0x3f807fff, 0x00000001, 0x00018000, 0x807fffff, 0x7f7fffff, 0x7f800000,
+                                    0xff800000, 0x7fc00000, 0x7f800001, 0xffffffff};
     enum { n = NR_COUNT(bits) };
     const nr_ops *ops;
     const char *isa;
@@ -79,10 +89,8 @@ static void test_bf16_bits(void **state)
         memcpy(x, bits, sizeof x);
         ops->to_act(h, x, n);
         for (size_t i = 0; i < n; i++)
-            if (isnan(x[i]))
-                assert_true((h[i] & 0x7f80) == 0x7f80 && (h[i] & 0x7f));
-            else
-                assert_int_equal(h[i], nr_f32_to_bf16(x[i]));
+            if (isnan(x[i])) assert_true((h[i] & 0x7f80) == 0x7f80 && (h[i] & 0x7f));
+            else assert_int_equal(h[i], nr_f32_to_bf16(x[i]));
         ops->to_real(back, h, n);
         for (size_t i = 0; i < n; i++) {
             uint32_t wide;
