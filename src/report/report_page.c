@@ -47,8 +47,8 @@ static const char script[] =
 
 static void head(nr_buffer *b, const char *title)
 {
-    static const char light[] = "--page:#f6f7f9;--card:#fff;--old-rgb:72 124 232;--new-rgb:240 126 50;";
-    static const char dark[] = "--page:#101218;--card:#171a21;--old-rgb:84 138 255;--new-rgb:222 112 38;";
+    static const char light[] = "--page:#f6f7f9;--card:#fff;--minus-rgb:139 92 246;--plus-rgb:20 160 140;";
+    static const char dark[] = "--page:#101218;--card:#171a21;--minus-rgb:139 92 246;--plus-rgb:20 160 140;";
     nr_buffer_text(b, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
                       "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
                       "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n<title>");
@@ -164,7 +164,7 @@ static void figures(nr_buffer *b, const nr_report_data *d)
     nr_buffer svg = {0}, numbers = {0};
     nr_buffer_text(b, "<h2>Learning and forgetting</h2>\n<div class=\"figures\">\n");
     for (size_t i = 0; nr_report_figure(d, i, false, &name, &svg, &numbers); i++) {
-        if (strcmp(name, "detector") == 0) nr_buffer_text(b, "</div>\n<h2>Where the extension acts</h2>\n<div class=\"figures\">\n");
+        if (strcmp(name, "loss") == 0) nr_buffer_text(b, "</div>\n<h2>Training, and where the extension acts</h2>\n<div class=\"figures\">\n");
         for (size_t k = 0; k < NR_COUNT(captions) && svg.size > 0; k++) {
             if (strcmp(captions[k].name, name) != 0) continue;
             nr_buffer_printf(b, "<figure><figcaption><b>%s</b>%s</figcaption>%s", captions[k].title, captions[k].note, svg.data);

@@ -235,7 +235,7 @@ static void time_text(nr_buffer *b, double s)
 
 static void cost(const table *t, const json_t *r)
 {
-    const char *open = t->form == NR_TABLE_HTML ? "<p>" : t->form == NR_TABLE_MARKDOWN ? "\n" : "", *close = t->form == NR_TABLE_HTML ? "</p>\n" : "\n";
+    const char *open = t->form == NR_TABLE_HTML ? "<p class=\"cost\">" : t->form == NR_TABLE_MARKDOWN ? "\n" : "", *close = t->form == NR_TABLE_HTML ? "</p>\n" : "\n";
     double weights = nr_report_number(r, "weights"), seconds = nr_report_number(r, "training_seconds");
     double peak = nr_report_number(r, "memory_peak"), tokens = nr_report_number(r, "training_tokens");
     if (weights > 0) {

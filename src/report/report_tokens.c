@@ -1,8 +1,7 @@
 /*
  * report_tokens.c - texts with every token on a ground that shows its gate:
- * the mean over the layers, the colour of the new domain where it is positive,
- * of the old one where it is negative, as strong as its size beside the
- * largest one shown.
+ * the mean over the layers, one colour where it is positive, another where it
+ * is negative, as strong as its size beside the largest one shown.
  */
 #include <math.h>
 #include <string.h>
@@ -41,7 +40,7 @@ static void token(nr_buffer *b, const json_t *o, double most)
         nr_escape(b, text);
         return;
     }
-    nr_buffer_printf(b, "<span class=\"tok\" style=\"background:rgb(var(--%s-rgb)/%.2f)\" title=\"mean gate %+.3f\">", g < 0 ? "old" : "new",
+    nr_buffer_printf(b, "<span class=\"tok\" style=\"background:rgb(var(--%s-rgb)/%.2f)\" title=\"mean gate %+.3f\">", g < 0 ? "minus" : "plus",
                      0.75 * fmin(1, fabs(g) / most), g);
     nr_escape(b, text);
     nr_buffer_text(b, "</span>");
@@ -68,7 +67,7 @@ void nr_report_tokens(nr_buffer *b, const nr_report_data *d)
     nr_buffer_text(b, "<p class=\"scale\" aria-hidden=\"true\">");
     for (int s = -4; s <= 4; s++) {
         double g = most * s / 4;
-        nr_buffer_printf(b, "<span style=\"background:rgb(var(--%s-rgb)/%.2f)\">%+.2f</span>", g < 0 ? "old" : "new", 0.75 * fabs(g) / most, g);
+        nr_buffer_printf(b, "<span style=\"background:rgb(var(--%s-rgb)/%.2f)\">%+.2f</span>", g < 0 ? "minus" : "plus", 0.75 * fabs(g) / most, g);
     }
     nr_buffer_text(b, "</p>\n");
 }
