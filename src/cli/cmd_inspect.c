@@ -155,9 +155,9 @@ static void print_extension(const json_t *j)
     label("width");
     printf("%15.0f a layer\n", m);
     label("weights");
-    printf("%15s, %.2f %% of all, %.2f %% of the non-embedding ones\n", grouped(a, (long long)extra), 100 * extra / all, 100 * extra / other);
+    printf("%15s: %.2f %% of all, %.2f %% of the non-embedding\n", grouped(a, (long long)extra), 100 * extra / all, 100 * extra / other);
     label("memory");
-    printf("%15s to use in fp32, %s to train\n", nr_cli_bytes(a, 4 * extra), nr_cli_bytes(b, 16 * extra));
+    printf("%15s in fp32, %s with gradients and AdamW\n", nr_cli_bytes(a, 4 * extra), nr_cli_bytes(b, 16 * extra));
 }
 
 static void print_tensors(const json_t *list)
@@ -170,7 +170,7 @@ static void print_tensors(const json_t *list)
         shape[0] = '\0';
         for (size_t k = 0; k < json_array_size(dims) && n < sizeof shape; k++)
             n += (size_t)snprintf(shape + n, sizeof shape - n, "%s%lld", k ? " x " : "", (long long)json_integer_value(json_array_get(dims, k)));
-        printf("  %-50s %-5s %14s %s\n", text_of(t, "name"), text_of(t, "type"), shape, nr_cli_bytes(size, (double)whole(t, "bytes")));
+        printf("  %-47s %-4s %13s %9s\n", text_of(t, "name"), text_of(t, "type"), shape, nr_cli_bytes(size, (double)whole(t, "bytes")));
     }
 }
 
