@@ -121,8 +121,9 @@ static nr_status merge(encoder *e, const unsigned char *p, size_t n, cached *kee
 {
     int32_t few[CACHED_BYTES], *ids = few;
     size_t m;
+    bool in_place = n > CACHED_BYTES && e->count < e->cap && e->cap - e->count >= n;
     if (n > CACHED_BYTES) {
-        if (e->count < e->cap && e->cap - e->count >= n) {
+        if (in_place) {
             ids = e->ids + e->count;
         } else {
             if (e->spare_size < n) {
@@ -135,7 +136,7 @@ static nr_status merge(encoder *e, const unsigned char *p, size_t n, cached *kee
         }
     }
     NR_TRY(nr_bpe_encode(&e->t->bpe, p, n, ids, &m, &e->scratch, e->err));
-    if (ids == e->ids + e->count) e->count += m;
+    if (in_place) e->count += m;
     else emit(e, ids, m);
     if (keep && m <= CACHED_IDS) {
         memcpy(keep->ids, ids, m * sizeof *ids);
