@@ -17,10 +17,10 @@
 #define COMMANDS(X) \
     X(inspect)      \
     X(tokenize)     \
-    X(init)         \
-    X(data)         \
     X(eval)         \
     X(generate)     \
+    X(init)         \
+    X(data)         \
     X(report)       \
     X(methods)      \
     X(completion)   \
