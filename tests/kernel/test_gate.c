@@ -38,7 +38,7 @@ static void run_back_input(const nr_ops *ops, const void *arg, void *const *in, 
 static void check_sizes(sizes s)
 {
     size_t n = s.n, C = s.C, all = n * C;
-    double z = 0.3 * sqrt((double)C);
+    double z = 0.3 * sqrt((double)C), rows = sqrt((double)n); /* sums of random terms */
     op_case gate = {"gate",
                     &s,
                     {{AS_ACT, all, 1, 0, 0}, {AS_REAL, C, 0.3, 0, 0}, {AS_REAL, 1, 1, 0, 0}},
@@ -65,7 +65,7 @@ static void check_sizes(sizes s)
     op_case input = {"gate_back_input",
                      &s,
                      {{AS_REAL, n, 1, 0, 0}, {AS_ACT, all, 1, 0, 0}, {AS_REAL, C, 1, 0, 0}},
-                     {{AS_REAL, all, 2, 1, 0}, {AS_REAL, C, 1, n, 0}, {AS_REAL, 1, 1, n, 0}},
+                     {{AS_REAL, all, 2, 1, 0}, {AS_REAL, C, 1, n, rows}, {AS_REAL, 1, 1, n, rows}},
                      run_back_input};
     check_op(&input);
 }

@@ -37,7 +37,7 @@ static void check_sizes(size_t n, size_t C)
     op_case backward = {"rmsnorm_back",
                         &s,
                         {{AS_REAL, n * C, 1, 0, 0}, {AS_REAL, n * C, 2, 0, 0}, {AS_REAL, C, 1, 0, 0}},
-                        {{AS_REAL, n * C, 1, C, 0}, {AS_REAL, C, 1, NR_MAX(n, (size_t)1), 0}},
+                        {{AS_REAL, n * C, 1, C, 0}, {AS_REAL, C, 1, n, sqrt((double)n)}},
                         run_backward};
     check_op(&backward);
     s.with_dw = false;
