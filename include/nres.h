@@ -284,6 +284,8 @@ typedef struct {
 
 /* Plan only: opens the model's shapes, allocates nothing large. */
 nr_status nr_trainer_plan(nr_plan *plan, const nr_run *run, const nr_settings *s, nr_error *err);
+/* The plan as an aligned table, a line a figure; malloc'ed, the caller frees. NULL: out of memory. */
+char *nr_plan_describe(const nr_plan *plan);
 nr_status nr_trainer_new(nr_trainer **out, const nr_run *run, const nr_settings *s,
                          const nr_listener *l, nr_error *err);
 /* Goes on from RUN/state; settings and files come from RUN/config.json. */

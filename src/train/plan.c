@@ -1,0 +1,171 @@
+/*
+ * plan.c - what a run will take, from shapes alone: memory by the same dry
+ * walks that later lay it out, disk from the sizes of what is kept, time from a
+ * short matrix product of the model's kind on this machine.
+ *
+ *   time = steps * tokens * (2 W forward + 2 W backward + 6 E extension
+ *          + 14 L T H D / 2 attention) + validations forward, over the rate that
+ *          the product reached, times OTHER_WORK
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "train/train.h"
+
+#define OTHER_WORK 1.3   /* norms, rotary, losses, optimizer beside the products; measured on SmolLM2-135M */
+#define PROBE_SECONDS 0.1
+#define PROBE_SIDE ((size_t)2048)
+#define TEXT_PER_TOKEN 3.5 /* bytes; less for other scripts */
+#define PACKED_RATIO 3.5   /* of a compressed text */
+#define STATES 3           /* two kept and one being written */
+
+/* ---- disk ---- */
+
+static double text_bytes(const nr_run *run)
+{
+    double sum = 0;
+    for (size_t set = 0; set < 4; set++) {
+        const nr_files *f = nr_run_files(run, set);
+        for (size_t i = 0; i < f->count; i++) {
+            struct stat st;
+            const char *dot = strrchr(f->paths[i], '.');
+            bool packed = dot && (strcmp(dot, ".gz") == 0 || strcmp(dot, ".zst") == 0);
+            if (stat(f->paths[i], &st) == 0) sum += (double)st.st_size * (packed ? PACKED_RATIO : 1);
+        }
+    }
+    return sum;
+}
+
+static size_t disk_bytes(const nr_run *run, const nr_settings *s, size_t weights, size_t real_size, size_t V)
+{
+    double cache = text_bytes(run) / TEXT_PER_TOKEN * (V <= 65536 ? 2 : 4);
+    double lines = (double)s->steps / (double)s->logging_steps * 700;
+    double files = (double)weights * ((double)(3 * STATES) * (double)real_size + 2 * sizeof(float));
+    return (size_t)(cache + lines + files);
+}
+
+/* ---- time ---- */
+
+/* Operations a second of the product (n, C) x (C, F) that the model is made of; 0 where it can't be tried. */
+static double product_rate(const nr_model *m, size_t rows)
+{
+    const nr_ops *ops = m->ops;
+    size_t out = NR_MIN(m->config->F, PROBE_SIDE), in = NR_MIN(m->config->C, PROBE_SIDE), done = 0;
+    nr_linear *w = NULL;
+    void *weight = NULL, *x = NULL, *y = NULL;
+    double spent = 0;
+    bool ok = nr_alloc(&weight, out * in, ops->real_size, "probe", NULL) == NR_OK &&
+              nr_alloc(&x, rows * in, ops->act_size, "probe", NULL) == NR_OK &&
+              nr_alloc(&y, rows * out, ops->act_size, "probe", NULL) == NR_OK &&
+              ops->linear_new(&w, ops, out, in, false, NR_PACK_FORWARD, NULL) == NR_OK &&
+              ops->linear_pack(w, weight, NULL, NULL) == NR_OK && ops->linear_prepare(w, rows, false, NULL) == NR_OK &&
+              ops->linear(w, y, NR_ACT, x, rows, false, NULL) == NR_OK;
+    double began = nr_clock();
+    while (ok && spent < PROBE_SECONDS) {
+        ok = ops->linear(w, y, NR_ACT, x, rows, false, NULL) == NR_OK;
+        done++;
+        spent = nr_clock() - began;
+    }
+    if (w) ops->linear_free(w);
+    free(weight);
+    free(x);
+    free(y);
+    return ok && spent > 0 ? 2.0 * (double)rows * (double)out * (double)in * (double)done / spent : 0;
+}
+
+static double seconds_of(const nr_model *m, const nr_settings *s, size_t weights, size_t B)
+{
+    const nr_config *c = m->config;
+    double rate = product_rate(m, B * s->context);
+    if (rate == 0) return 0;
+    double W = (double)nr_model_weight_count(c) - (c->tied ? 0 : (double)(c->V * c->C)), E = (double)weights;
+    double attention = (double)(c->L * c->H * c->D) * (double)s->context * 0.5; /* products of a token, one of two matrices */
+    double step = (double)(s->batch_size * s->context) * (4 * W + 6 * E + 14 * attention);
+    double head = 2 * (double)(c->V * c->C);
+    double eval = 2 * (double)(nr_validation_rows(s) * s->context) * (2 * W + 2 * E + 4 * attention + head);
+    double evals = 2 + (s->eval_steps ? (double)(s->steps / s->eval_steps) : 0);
+    return OTHER_WORK * ((double)s->steps * step + evals * eval) / rate;
+}
+
+/* ---- memory ---- */
+
+static size_t extension_bytes(const nr_extension *e)
+{
+    const nr_ops *ops = e->model->ops;
+    size_t bytes = 2 * e->weights * ops->real_size; /* values, gradients */
+    for (size_t i = 0; i < e->param_count; i++) {
+        const nr_param *p = &e->params[i];
+        if (p->as_linear) bytes += ops->linear_bytes(ops, p->shape[0], p->shape[1], NR_PACK_FORWARD | NR_PACK_BACKWARD_INPUT);
+    }
+    return bytes;
+}
+
+static nr_status check_context(const nr_model *m, const nr_settings *s, nr_error *err)
+{
+    if (s->context <= m->config->max_context) return NR_OK;
+    return nr_fail(err, NR_E_USAGE, "--context: expected at most the %zu tokens of %s, found %zu", m->config->max_context,
+                   m->file->path, s->context);
+}
+
+nr_status nr_plan_make(nr_plan *plan, const nr_model *shapes, const nr_run *run, const nr_settings *s, nr_error *err)
+{
+    nr_extension *e;
+    nr_pass_plan pass = {0};
+    size_t B = nr_train_micro_batch(s), real = shapes->ops->real_size;
+    *plan = (nr_plan){0};
+    NR_TRY(check_context(shapes, s, err));
+    NR_TRY(nr_extension_new(&e, shapes, s, err));
+    nr_pass_options opt = {.B = B, .T = s->context, .train = true, .recompute = s->recompute == 1};
+    nr_status st = nr_pass_plan_for(&pass, shapes, &e, 1, &opt);
+    if (st != NR_OK) nr_fail(err, st, "plan: a pass of %zu rows of %zu tokens can't be laid out", B, s->context);
+    if (st == NR_OK) {
+        plan->weights_bytes = nr_model_packed_bytes(shapes->config, shapes->ops, NR_USE_TRAIN);
+        plan->activation_bytes = pass.total + nr_validation_bytes(shapes, s, B);
+        plan->extension_bytes = extension_bytes(e);
+        plan->optimizer_bytes = 2 * e->weights * real;
+        plan->total_bytes = plan->weights_bytes + plan->activation_bytes + plan->extension_bytes + plan->optimizer_bytes;
+        plan->disk_bytes = disk_bytes(run, s, e->weights, real, shapes->config->V);
+        plan->seconds = seconds_of(shapes, s, e->weights, B);
+    }
+    nr_extension_close(e);
+    return st;
+}
+
+nr_status nr_trainer_plan(nr_plan *plan, const nr_run *run, const nr_settings *s, nr_error *err)
+{
+    nr_model *m;
+    nr_model_options opt = {(nr_compute)s->compute, NR_USE_SHAPES, s->threads, run->hub_folder};
+    *plan = (nr_plan){0};
+    NR_TRY(nr_settings_check(s, err));
+    NR_TRY(nr_train_check_shares(run, s, err));
+    NR_TRY(nr_model_open(&m, run->model, &opt, err));
+    nr_status st = nr_plan_make(plan, m, run, s, err);
+    nr_model_close(m);
+    return st;
+}
+
+/* ---- as a table ---- */
+
+static void add_bytes(nr_buffer *b, const char *what, size_t bytes)
+{
+    nr_buffer_printf(b, "%-22s %10.1f MiB\n", what, (double)bytes / (1 << 20));
+}
+
+char *nr_plan_describe(const nr_plan *p)
+{
+    nr_buffer b = {0};
+    add_bytes(&b, "memory  backbone", p->weights_bytes);
+    add_bytes(&b, "        activations", p->activation_bytes);
+    add_bytes(&b, "        extension", p->extension_bytes);
+    add_bytes(&b, "        optimizer", p->optimizer_bytes);
+    add_bytes(&b, "        together", p->total_bytes);
+    add_bytes(&b, "disk    at most", p->disk_bytes);
+    if (p->seconds > 0)
+        nr_buffer_printf(&b, "%-22s %10.1f min\n", "time    about", p->seconds / 60);
+    else
+        nr_buffer_text(&b, "time    unknown\n");
+    if (!b.failed) return b.data;
+    nr_buffer_free(&b);
+    return NULL;
+}

@@ -1,0 +1,423 @@
+/*
+ * trainer.c - nr_trainer: one run from its first step, or from its latest
+ * checkpoint, to its last.
+ *
+ *   step -> metrics -> validation and best/ -> checkpoint, each where it is due
+ *
+ * In that order, so that a checkpoint of step n holds everything that step n
+ * wrote, and a run that is killed anywhere goes on from there to the same bits.
+ * The extension itself is written last: where RUN/extension_config.json stands,
+ * the run is finished.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "train/train.h"
+
+/* ---- setting up ---- */
+
+/* Defaults that depend on the method or on each other become values, so that config.json holds what ran. */
+static nr_status settle(nr_trainer *t, nr_error *err)
+{
+    nr_settings *s = &t->s;
+    char name[64];
+    NR_TRY(nr_settings_check(s, err));
+    nr_setting_get(s, nr_setting_find("method"), name, sizeof name);
+    const nr_method *method = nr_method_find(name);
+    if (!method) return nr_fail(err, NR_E_USAGE, "--method: no method is called %s", name);
+    if (s->learning_rate == 0) s->learning_rate = method->learning_rate;
+    s->micro_batch_size = t->B = nr_train_micro_batch(s);
+    if (s->old_share == 0 && (s->l1 || s->ce)) {
+        s->l1 = s->ce = false;
+        if (method->block) nr_train_say(t, "old share 0: the local losses (l1, cross-entropy) are off");
+    }
+    return NR_OK;
+}
+
+static void start_event(const nr_trainer *t, const nr_plan *plan)
+{
+    json_t *j = json_pack("{s:s, s:s, s:o, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:o}}", "kind", "start", "run", t->folder,
+                          "settings", nr_settings_to_json(&t->s, NULL), "plan", "weights_bytes", (json_int_t)plan->weights_bytes,
+                          "activation_bytes", (json_int_t)plan->activation_bytes, "extension_bytes",
+                          (json_int_t)plan->extension_bytes, "optimizer_bytes", (json_int_t)plan->optimizer_bytes, "total_bytes",
+                          (json_int_t)plan->total_bytes, "disk_bytes", (json_int_t)plan->disk_bytes, "seconds",
+                          nr_json_finite(plan->seconds));
+    char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    if (text) nr_train_event(t, text);
+    free(text);
+    json_decref(j);
+}
+
+static nr_status say_plan(nr_trainer *t, const nr_run *run, const nr_model_options *opt, nr_error *err)
+{
+    nr_model_options shapes_opt = *opt;
+    nr_model *shapes;
+    nr_plan plan;
+    shapes_opt.use = NR_USE_SHAPES;
+    NR_TRY(nr_model_open(&shapes, run->model, &shapes_opt, err));
+    nr_status st = nr_plan_make(&plan, shapes, run, &t->s, err);
+    size_t V = shapes->config->V;
+    nr_model_close(shapes);
+    if (st != NR_OK) return st;
+    if (nr_tokenizer_size(t->tokenizer) > V)
+        return nr_fail(err, NR_E_MISMATCH, "%s: expected a tokenizer of at most the model's %zu ids, found %zu", run->model, V,
+                       nr_tokenizer_size(t->tokenizer));
+    char *table = nr_plan_describe(&plan);
+    for (char *line = table, *end; line && *line; line = end + 1) {
+        end = strchr(line, '\n');
+        *end = '\0';
+        nr_train_say(t, "%s", line);
+    }
+    free(table);
+    start_event(t, &plan);
+    return NR_OK;
+}
+
+static nr_status take_buffers(nr_trainer *t, nr_error *err)
+{
+    const nr_settings *s = &t->s;
+    size_t n = t->B * s->context, real = t->model->ops->real_size;
+    const char *what = "a batch";
+    NR_TRY(nr_alloc(&t->drawn, s->batch_size, sizeof *t->drawn, what, err));
+    NR_TRY(nr_alloc(&t->row, s->context + 1, sizeof *t->row, what, err));
+    NR_TRY(nr_alloc(&t->ids, n, sizeof *t->ids, what, err));
+    NR_TRY(nr_alloc(&t->targets, n, sizeof *t->targets, what, err));
+    NR_TRY(nr_alloc(&t->is_new, t->B, sizeof *t->is_new, what, err));
+    if (s->document_mask) NR_TRY(nr_alloc(&t->first, n, sizeof *t->first, what, err));
+    NR_TRY(nr_alloc(&t->m, t->e->weights, real, "optimizer", err));
+    NR_TRY(nr_alloc(&t->v, t->e->weights, real, "optimizer", err));
+    return nr_validation_new(t, err);
+}
+
+/* Everything but the folder: settings, texts, model, extension, memory. */
+static nr_status prepare(nr_trainer *t, const nr_run *run, nr_error *err)
+{
+    nr_model_options opt = {(nr_compute)t->s.compute, NR_USE_TRAIN, t->s.threads, NULL};
+    NR_TRY(settle(t, err));
+    NR_TRY(nr_train_check_shares(run, &t->s, err));
+    nr_threads_set(t->s.threads);
+    nr_train_say_settings(t);
+    NR_TRY(nr_train_open_data(t, run, err));
+    NR_TRY(say_plan(t, run, &opt, err));
+    NR_TRY(nr_model_open(&t->model, run->model, &opt, err));
+    NR_TRY(nr_extension_new(&t->e, t->model, &t->s, err));
+    NR_TRY(nr_model_fingerprint(t->model, t->e->backbone, err));
+    NR_TRY(nr_extension_train(t->e, err));
+    nr_pass_options pass = {.B = t->B, .T = t->s.context, .train = true, .recompute = t->s.recompute == 1};
+    NR_TRY(nr_pass_new(&t->pass, t->model, &t->e, 1, &pass, err));
+    nr_train_say(t, "%s on %s: %zu weights, %.2f %% of the backbone's, width %zu in %zu layers, backend %s", t->e->method->name,
+                 t->model->config->name, t->e->weights,
+                 100 * (double)t->e->weights / (double)nr_model_weight_count(t->model->config), t->e->width, t->e->layer_count,
+                 t->model->ops->name);
+    return take_buffers(t, err);
+}
+
+static nr_status open_outputs(nr_trainer *t, nr_error *err)
+{
+    NR_TRY(nr_append_open(&t->metrics, t->folder, "metrics.jsonl", t->at.metrics_bytes, err));
+    NR_TRY(nr_append_open(&t->events, t->folder, "events.out.tfevents.nres", t->at.events_bytes, err));
+    if (t->at.events_bytes > 0) return NR_OK;
+    nr_event_header(&t->record, 0);
+    if (t->record.failed) return nr_fail(err, NR_E_MEMORY, "%s: out of memory", t->events.path);
+    return nr_append_write(&t->events, t->record.data, t->record.size, err);
+}
+
+static void start_anew(nr_trainer *t)
+{
+    t->fresh = true;
+    t->at = (nr_progress_state){.best_score = NAN};
+    for (int d = 0; d < 2; d++) t->at.last.bits[d] = t->at.last.backbone_bits[d] = t->at.last.kl[d] = t->at.last.agreement[d] = NAN;
+    t->at.last.score = NAN;
+}
+
+static nr_status create(nr_trainer **out, const char *folder, const nr_listener *l, nr_error *err)
+{
+    nr_trainer *t;
+    *out = NULL;
+    NR_TRY(nr_alloc(&t, 1, sizeof *t, "trainer", err));
+    t->lock = -1;
+    t->listener = l;
+    t->folder = nr_strdup(folder);
+    if (!t->folder) {
+        nr_trainer_close(t);
+        return nr_fail(err, NR_E_MEMORY, "%s: out of memory", folder);
+    }
+    *out = t;
+    return NR_OK;
+}
+
+static nr_status begin_run(nr_trainer *t, const nr_run *asked, nr_error *err)
+{
+    nr_run_copy c;
+    NR_TRY(nr_train_check_shares(asked, &t->s, err));
+    NR_TRY(nr_run_check_free(asked, err));
+    nr_status st = nr_run_copy_new(&c, asked, err);
+    if (st == NR_OK) st = prepare(t, &c.run, err);
+    if (st == NR_OK) st = nr_run_lock(t, err);
+    if (st == NR_OK) st = nr_run_check_free(asked, err);
+    if (st == NR_OK) st = nr_run_clear(t, err);
+    if (st == NR_OK) st = nr_run_write_config(t, &c.run, err);
+    nr_run_copy_free(&c);
+    if (st != NR_OK) return st;
+    start_anew(t);
+    return open_outputs(t, err);
+}
+
+nr_status nr_trainer_new(nr_trainer **out, const nr_run *run, const nr_settings *s, const nr_listener *l, nr_error *err)
+{
+    nr_trainer *t;
+    *out = NULL;
+    NR_TRY(create(&t, run->run, l, err));
+    t->s = *s;
+    nr_status st = begin_run(t, run, err);
+    if (st == NR_OK)
+        *out = t;
+    else
+        nr_trainer_close(t);
+    return st;
+}
+
+/* ---- resuming ---- */
+
+static bool is_finished(const nr_trainer *t)
+{
+    char *path = nr_path_join(t->folder, "extension_config.json");
+    bool there = path && nr_path_exists(path);
+    free(path);
+    return there;
+}
+
+static nr_status load_config(nr_trainer *t, nr_run_copy *c, nr_error *err)
+{
+    char *path = nr_path_join(t->folder, "config.json");
+    size_t version;
+    nr_status st = NR_OK;
+    if (!path) return nr_fail(err, NR_E_MEMORY, "%s: out of memory", t->folder);
+    if (!nr_path_exists(path)) {
+        st = nr_fail(err, NR_E_IO, "%s: not a run: config.json is missing; nres extend starts one", t->folder);
+        goto done;
+    }
+    NR_GO(nr_json_load(&t->config, path, err));
+    NR_GO(nr_json_size(t->config, "format_version", true, &version, path, err));
+    if (version != 1) {
+        st = nr_fail(err, NR_E_UNSUPPORTED, "%s: expected format_version 1, found %zu", path, version);
+        goto done;
+    }
+    nr_settings_default(&t->s);
+    NR_GO(nr_settings_from_json(&t->s, json_object_get(t->config, "settings"), path, err));
+    st = nr_run_copy_from_json(c, t->config, t->folder, path, err);
+done:
+    free(path);
+    return st;
+}
+
+static nr_status go_on(nr_trainer *t, const nr_run *run, nr_error *err)
+{
+    bool found;
+    NR_TRY(prepare(t, run, err));
+    NR_TRY(nr_run_verify(t, run, err));
+    NR_TRY(nr_state_load(t, &found, err));
+    if (found) {
+        nr_train_say(t, "resumed after step %llu of %zu", (unsigned long long)t->at.step, t->s.steps);
+    } else {
+        start_anew(t);
+        nr_train_say(t, "no state was saved yet: the run starts from its first step");
+    }
+    return open_outputs(t, err);
+}
+
+static nr_status resume_run(nr_trainer *t, nr_error *err)
+{
+    nr_run_copy c = {0};
+    if (!nr_path_is_folder(t->folder)) return nr_fail(err, NR_E_IO, "%s: expected the folder of a run, found none", t->folder);
+    nr_status st = load_config(t, &c, err);
+    if (st == NR_OK) st = nr_run_lock(t, err);
+    if (st == NR_OK && is_finished(t)) {
+        t->finished = true;
+        nr_say(t->listener, "%s: the run is finished: all %zu steps are done", t->folder, t->s.steps);
+    } else if (st == NR_OK) {
+        st = go_on(t, &c.run, err);
+    }
+    nr_run_copy_free(&c);
+    return st;
+}
+
+nr_status nr_trainer_resume(nr_trainer **out, const char *run_folder, const nr_listener *l, nr_error *err)
+{
+    nr_trainer *t;
+    *out = NULL;
+    NR_TRY(create(&t, run_folder, l, err));
+    nr_status st = resume_run(t, err);
+    if (st == NR_OK)
+        *out = t;
+    else
+        nr_trainer_close(t);
+    return st;
+}
+
+/* ---- what is kept with the weights ---- */
+
+static json_t *domain_record(const nr_scores *s, int d)
+{
+    return json_pack("{s:o, s:o, s:o, s:o}", "bits_per_byte", nr_json_finite(s->bits[d]), "backbone_bits_per_byte",
+                     nr_json_finite(s->backbone_bits[d]), "kl", nr_json_finite(s->kl[d]), "top1_agreement",
+                     nr_json_finite(s->agreement[d]));
+}
+
+static nr_status write_extension(const nr_trainer *t, const char *folder, nr_error *err)
+{
+    const nr_scores *s = &t->at.last;
+    json_t *settings = nr_settings_to_json(&t->s, NULL);
+    json_t *record = json_pack("{s:s, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:O}", "nres", nr_version(), "step", (json_int_t)t->at.step,
+                               "steps", (json_int_t)t->s.steps, "tokens",
+                               (json_int_t)(t->at.step * t->s.batch_size * t->s.context), "score", nr_json_finite(s->score), "old",
+                               domain_record(s, NR_OLD), "new", domain_record(s, NR_NEW), "settings", settings, "tokens_sha256",
+                               json_object_get(t->config, "tokens"));
+    if (!record) return nr_fail(err, NR_E_MEMORY, "%s: out of memory for the training record", folder);
+    nr_status st = nr_extension_write(t->e, folder, record, err);
+    json_decref(record);
+    return st;
+}
+
+static nr_status keep_if_best(nr_trainer *t, bool *best, nr_error *err)
+{
+    double score = t->at.last.score;
+    *best = isfinite(score) && !(score >= t->at.best_score);
+    if (!*best) return NR_OK;
+    t->at.best_score = score;
+    t->at.best_step = t->at.step;
+    char *folder = nr_path_join(t->folder, "best");
+    nr_status st = folder ? write_extension(t, folder, err) : nr_fail(err, NR_E_MEMORY, "%s: out of memory", t->folder);
+    free(folder);
+    return st;
+}
+
+/* ---- the loop ---- */
+
+static void say_scores(nr_trainer *t, bool best)
+{
+    const nr_scores *s = &t->at.last;
+    nr_buffer b = {0};
+    nr_buffer_printf(&b, "step %llu", (unsigned long long)t->at.step);
+    for (int d = 0; d < 2; d++)
+        if (isfinite(s->bits[d]))
+            nr_buffer_printf(&b, "  %s %.4f bits per byte (backbone %.4f), KL %.4f", nr_domain_names[d], s->bits[d],
+                             s->backbone_bits[d], s->kl[d]);
+    if (best) nr_buffer_text(&b, "  best so far");
+    if (!b.failed) nr_train_say(t, "%s", b.data);
+    nr_buffer_free(&b);
+}
+
+static nr_status evaluate(nr_trainer *t, nr_error *err)
+{
+    bool best;
+    double began = nr_clock();
+    if (!t->valid[NR_OLD] && !t->valid[NR_NEW]) return NR_OK;
+    NR_TRY(nr_validate(t, err));
+    NR_TRY(keep_if_best(t, &best, err));
+    NR_TRY(nr_metrics_eval(t, best, nr_clock() - began, err));
+    say_scores(t, best);
+    return NR_OK;
+}
+
+static nr_status save(nr_trainer *t, nr_error *err)
+{
+    char text[64];
+    NR_TRY(nr_state_save(t, err));
+    snprintf(text, sizeof text, "{\"kind\": \"saved\", \"step\": %llu}", (unsigned long long)t->at.step);
+    nr_train_event(t, text);
+    return NR_OK;
+}
+
+static bool is_due(uint64_t step, size_t every, size_t last) { return step == last || (every && step % every == 0); }
+
+static nr_status one_step(nr_trainer *t, nr_error *err)
+{
+    const nr_settings *s = &t->s;
+    nr_step_result r;
+    double began = nr_clock();
+    NR_TRY(nr_train_step(t, &r, err));
+    double now = nr_clock(), tokens = (double)(s->batch_size * s->context);
+    t->at.seconds = now - t->began;
+    if (is_due(t->at.step, s->logging_steps, s->steps)) NR_TRY(nr_metrics_step(t, &r, now - began, err));
+    nr_progress(t->listener, "training", (double)t->at.step, (double)s->steps, now > began ? tokens / (now - began) : 0, "tokens");
+    if (is_due(t->at.step, s->eval_steps, s->steps)) NR_TRY(evaluate(t, err));
+    return is_due(t->at.step, s->save_every, s->steps) ? save(t, err) : NR_OK;
+}
+
+static nr_status interrupted(nr_trainer *t, bool saved, nr_error *err)
+{
+    if (!saved) NR_TRY(save(t, err));
+    return nr_fail(err, NR_E_INTERRUPTED, "%s: interrupted after step %llu of %zu; the state is saved, nres resume %s goes on", t->folder,
+                   (unsigned long long)t->at.step, t->s.steps, t->folder);
+}
+
+static nr_status finish(nr_trainer *t, nr_error *err)
+{
+    NR_TRY(write_extension(t, t->folder, err));
+    t->finished = true;
+    if (isfinite(t->at.best_score))
+        nr_train_say(t, "finished after %zu steps; the best validation was at step %llu, kept in %s/best", t->s.steps,
+                     (unsigned long long)t->at.best_step, t->folder);
+    else
+        nr_train_say(t, "finished after %zu steps; there was no validation text, so no best/ is kept", t->s.steps);
+    nr_train_event(t, "{\"kind\": \"done\"}");
+    return NR_OK;
+}
+
+static nr_status train(nr_trainer *t, nr_error *err)
+{
+    bool saved = !t->fresh;
+    t->began = nr_clock() - t->at.seconds;
+    if (t->fresh) NR_TRY(evaluate(t, err));
+    while (t->at.step < t->s.steps) {
+        if (nr_stopped(t->listener)) return interrupted(t, saved, err);
+        NR_TRY(one_step(t, err));
+        saved = is_due(t->at.step, t->s.save_every, t->s.steps);
+    }
+    return finish(t, err);
+}
+
+nr_status nr_trainer_run(nr_trainer *t, nr_error *err)
+{
+    nr_error own = {0};
+    if (t->finished) return NR_OK;
+    nr_status st = train(t, &own);
+    if (st == NR_OK) return st;
+    if (err) *err = own;
+    nr_log_line(t, own.message);
+    return st;
+}
+
+void nr_trainer_close(nr_trainer *t)
+{
+    if (!t) return;
+    nr_append_close(&t->metrics);
+    nr_append_close(&t->events);
+    nr_buffer_free(&t->line);
+    nr_buffer_free(&t->values);
+    nr_buffer_free(&t->record);
+    nr_validation_free(&t->val);
+    nr_pass_free(t->pass);
+    for (int d = 0; d < 2; d++) {
+        nr_rows_close(t->train[d]);
+        nr_rows_close(t->valid[d]);
+    }
+    for (int i = 0; i < 4; i++) nr_tokens_close(t->tokens[i]);
+    nr_extension_close(t->e);
+    nr_model_close(t->model);
+    nr_tokenizer_close(t->tokenizer);
+    free(t->drawn);
+    free(t->row);
+    free(t->ids);
+    free(t->targets);
+    free(t->is_new);
+    free(t->first);
+    free(t->m);
+    free(t->v);
+    json_decref(t->config);
+    nr_run_unlock(t);
+    free(t->folder);
+    free(t);
+}
