@@ -273,12 +273,13 @@ static void shards(void **state)
     path = at("%s/parts", "");
     assert_int_equal(nr_safetensors_write(at("%s/parts/a.safetensors", ""), m.t, 5, NULL, &err), NR_OK);
     assert_int_equal(nr_safetensors_write(at("%s/parts/b.safetensors", ""), m.t + 5, 6, NULL, &err), NR_OK);
-    for (int broken = 0; broken < 5; broken++) {
+    for (int broken = 0; broken < 6; broken++) {
         size_t n = (size_t)snprintf(index, sizeof index, "{\"weight_map\": {");
         for (size_t i = 0; i < TENSORS - (broken == 1); i++) {
             const char *shard = i < 5 ? "a.safetensors" : broken == 3 ? "gone.safetensors" : broken == 4 ? "../b.safetensors" : "b.safetensors";
             n += (size_t)snprintf(index + n, sizeof index - n, "%s\"%s\": \"%s\"", i ? ", " : "", m.t[i].name, broken == 2 && i == 0 ? "b.safetensors" : shard);
         }
+        if (broken == 5) n += (size_t)snprintf(index + n, sizeof index - n, ", \"ghost\": \"a.safetensors\"");
         snprintf(index + n, sizeof index - n, "}}");
         write_text(at("%s/parts/model.safetensors.index.json", ""), index);
         path = at("%s/parts", "");
@@ -287,6 +288,7 @@ static void shards(void **state)
         if (broken == 2) refused(path, NULL, NR_E_FORMAT, "a.safetensors: tensor model.embed_tokens.weight: expected what the index names, found it named in b.safetensors");
         if (broken == 3) refused(path, NULL, NR_E_IO, "gone.safetensors");
         if (broken == 4) refused(path, NULL, NR_E_FORMAT, "expected a file in the folder, found ../b.safetensors");
+        if (broken == 5) refused(path, NULL, NR_E_FORMAT, "a.safetensors: tensor ghost: expected it, as the index says, found nothing");
     }
     write_text(at("%s/parts/model.safetensors.index.json", ""), "{\"weight_map\": {}}");
     refused(at("%s/parts", ""), NULL, NR_E_FORMAT, "expected 1 to 10000 shards, found 0");
