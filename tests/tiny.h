@@ -85,7 +85,7 @@ static inline void tiny_fill(tiny_batch *t)
     t->is_new[1] = 0;
     t->is_new[2] = 1;
     t->batch = (nr_batch){.B = TINY_B, .T = TINY_T, .ids = t->ids, .targets = t->targets, .is_new = t->is_new,
-                          .step_tokens = TINY_N - 1, .step_old_tokens = TINY_T};
+                          .step_tokens = TINY_N - 1, .step_positions = TINY_N, .step_old_tokens = TINY_T};
 }
 
 static inline double tiny_loss(nr_pass *p, const nr_batch *b, bool backward)

@@ -134,7 +134,8 @@ static double l1_share(const nr_hook *h)
 
 static double ce_share(const nr_hook *h)
 {
-    return 1 / ((double)h->e->layer_count * (double)h->batch->step_tokens);
+    size_t tokens = h->batch->step_positions ? h->batch->step_positions : h->batch->step_tokens;
+    return 1 / ((double)h->e->layer_count * (double)tokens);
 }
 
 static void add_losses(nr_hook *h)
