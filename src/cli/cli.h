@@ -56,6 +56,8 @@ int nr_cli_usage(const nr_command *c, const char *fmt, ...) __attribute__((forma
 const nr_listener *nr_cli_listener(bool quiet);
 /* Takes the live line off the terminal; call it before printing to stdout. */
 void nr_cli_live_end(void);
+/* Words that stand behind the rate in the live line from now on: a loss, say. */
+void nr_cli_note(const char *text);
 /* $HF_HUB_CACHE, $HF_HOME/hub or ~/.cache/huggingface/hub; $XDG_CACHE_HOME/nres or ~/.cache/nres. */
 const char *nr_cli_hub_folder(void);
 const char *nr_cli_cache_folder(void);

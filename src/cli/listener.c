@@ -21,7 +21,7 @@ static volatile sig_atomic_t stop_asked;
 
 typedef struct {
     bool live, shown;
-    char what[64];
+    char what[64], note[96];
     double began, began_done; /* of this `what`: the estimate's base */
     double printed;           /* when a line was last printed */
 } display;
@@ -110,6 +110,7 @@ static void progress_text(char *line, size_t size, double done, double total, do
         print_count(a, rate);
         n += (size_t)snprintf(line + n, size - n, " | %s %.20s/s", a, unit ? unit : "");
     }
+    if (screen.note[0] && n < size) n += (size_t)snprintf(line + n, size - n, " | %s", screen.note);
     double spent = now - screen.began, made = done - screen.began_done;
     if (total > done && made > 0 && spent >= FIRST_ESTIMATE && n < size)
         snprintf(line + n, size - n, " | %s left", nr_cli_seconds(a, spent * (total - done) / made));
@@ -137,6 +138,8 @@ static void on_progress(void *user, const char *what, double done, double total,
     }
     fflush(stderr);
 }
+
+void nr_cli_note(const char *text) { snprintf(screen.note, sizeof screen.note, "%s", text); }
 
 static void on_log(void *user, const char *line)
 {

@@ -19,6 +19,8 @@
     X(tokenize)     \
     X(eval)         \
     X(generate)     \
+    X(extend)       \
+    X(resume)       \
     X(init)         \
     X(data)         \
     X(report)       \

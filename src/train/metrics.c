@@ -135,12 +135,17 @@ static void scalar(nr_trainer *t, const char *tag, double v)
     if (isfinite(v)) nr_event_scalar(&t->values, tag, v);
 }
 
-/* Writes the line and the event that were put together. */
-static nr_status write_both(nr_trainer *t, nr_error *err)
+double nr_wall_time(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    nr_event_record(&t->record, &t->values, (double)now.tv_sec + 1e-9 * (double)now.tv_nsec, t->at.step);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Writes the line and the event that were put together. */
+static nr_status write_both(nr_trainer *t, nr_error *err)
+{
+    nr_event_record(&t->record, &t->values, nr_wall_time(), t->at.step);
     if (t->line.failed || t->record.failed || t->values.failed)
         return nr_fail(err, NR_E_MEMORY, "%s: out of memory for a line", t->metrics.path);
     nr_train_event(t, t->line.data);

@@ -151,7 +151,7 @@ void nr_validation_free(nr_validation *v);
 /* Fills t->val and t->at.last. */
 nr_status nr_validate(nr_trainer *t, nr_error *err);
 /* Area under the curve of telling new from old by x > threshold; sorts both. NaN where either is empty or not a number. */
-double nr_auc(float *old, size_t old_count, float *new_, size_t new_count);
+double nr_domain_auc(float *old, size_t old_count, float *new_, size_t new_count);
 
 /* ---- checkpoint.c ---- */
 nr_status nr_state_save(nr_trainer *t, nr_error *err);
@@ -167,6 +167,8 @@ void nr_train_say_settings(nr_trainer *t);
 void nr_train_event(const nr_trainer *t, const char *json);
 nr_status nr_metrics_step(nr_trainer *t, const nr_step_result *r, double seconds, nr_error *err);
 nr_status nr_metrics_eval(nr_trainer *t, bool best, double seconds, nr_error *err);
+/* Seconds since 1970. */
+double nr_wall_time(void);
 /* A real, or null where it isn't finite. */
 json_t *nr_json_finite(double v);
 

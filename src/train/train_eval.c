@@ -95,7 +95,7 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-double nr_auc(float *old, size_t old_count, float *new_, size_t new_count)
+double nr_domain_auc(float *old, size_t old_count, float *new_, size_t new_count)
 {
     if (old_count == 0 || new_count == 0) return NAN;
     for (size_t i = 0; i < old_count; i++)
@@ -126,7 +126,7 @@ static float *gates(const nr_trainer *t, size_t l, int domain)
 static void layer_auc(void *context, size_t l)
 {
     nr_trainer *t = context;
-    t->val.auc[l] = nr_auc(gates(t, l, NR_OLD), tokens_of(t, NR_OLD), gates(t, l, NR_NEW), tokens_of(t, NR_NEW));
+    t->val.auc[l] = nr_domain_auc(gates(t, l, NR_OLD), tokens_of(t, NR_OLD), gates(t, l, NR_NEW), tokens_of(t, NR_NEW));
 }
 
 /* ---- one batch ---- */

@@ -118,7 +118,7 @@ static nr_status open_outputs(nr_trainer *t, nr_error *err)
     NR_TRY(nr_append_open(&t->metrics, t->folder, "metrics.jsonl", t->at.metrics_bytes, err));
     NR_TRY(nr_append_open(&t->events, t->folder, "events.out.tfevents.nres", t->at.events_bytes, err));
     if (t->at.events_bytes > 0) return NR_OK;
-    nr_event_header(&t->record, 0);
+    nr_event_header(&t->record, nr_wall_time());
     if (t->record.failed) return nr_fail(err, NR_E_MEMORY, "%s: out of memory", t->events.path);
     return nr_append_write(&t->events, t->record.data, t->record.size, err);
 }
