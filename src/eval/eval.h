@@ -1,6 +1,6 @@
 /*
  * eval.h - the inside of scoring: which windows a document is cut into, sums
- * over documents with their standard errors, the area under a curve, and the
+ * over documents with their standard errors, gates kept of many tokens, and the
  * pieces of text that tokens stand for. Everything but score.c, evaluate.c and
  * token_gates.c is a pure function of plain arrays.
  */
@@ -35,11 +35,7 @@ void nr_ratio_add(nr_ratio *r, double y, double x);
 double nr_ratio_value(const nr_ratio *r);  /* NaN where sum x = 0 */
 double nr_ratio_stderr(const nr_ratio *r); /* NaN with fewer than two documents */
 
-/* ---- auc.c ---- */
-
-/* Probability that a value of b is above one of a, ties counting half; exact.
- * Sorts both. NaN when one is empty or holds a NaN. */
-double nr_auc(float *a, size_t a_count, float *b, size_t b_count);
+/* ---- thinned.c ---- */
 
 /* Every step-th token's value in each of L layers, step a power of two that
  * grows so that at most cap tokens are kept. */

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "eval/eval.h"
+#include "train/train.h"
 
 #define GROUP_TOKENS ((size_t)1 << 18) /* enough windows for batches of one length to fill up */
 #define GATES_KEPT ((size_t)1 << 18)   /* tokens of a domain whose gates are compared */
@@ -213,7 +214,7 @@ static json_t *auc_json(const nr_thinned gates[2], size_t L)
     json_t *list = json_array();
     size_t n[2] = {nr_thinned_count(&gates[0]), nr_thinned_count(&gates[1])};
     for (size_t l = 0; gates[0].values && gates[1].values && n[0] && n[1] && l < L; l++) {
-        double auc = nr_auc(gates[0].values + l * gates[0].cap, n[0], gates[1].values + l * gates[1].cap, n[1]);
+        double auc = nr_domain_auc(gates[0].values + l * gates[0].cap, n[0], gates[1].values + l * gates[1].cap, n[1]);
         if (isnan(auc)) continue; /* a layer without a gate */
         json_t *o = json_object();
         put_size(o, "layer", l);

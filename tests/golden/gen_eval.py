@@ -92,7 +92,6 @@ def tiny(nres, source, out):
 def real(gguf, source, out, more):
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
-    torch.set_num_threads(2)
     made = {"made_by": "lm-evaluation-harness 0.4.13, HFLM.loglikelihood_rolling, fp32", "cases": []}
     jobs = [(f"{source}/tests/fixtures/eval/documents.jsonl", 2048), (f"{source}/tests/fixtures/eval/documents.jsonl", 64)]
     jobs += [(path, 2048) for path in more] + [(path, 128) for path in more]

@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "eval/eval.h"
+#include "train/train.h"
 
 static double all_pairs(const float *a, size_t n, const float *b, size_t m)
 {
@@ -24,7 +25,7 @@ static void counts_pairs(void **state)
         for (size_t i = 0; i < m; i++) b[i] = (float)(round(grid * (0.4 + nr_rng_normal(seed, NR_RNG_TEST, 500 + i))) / grid);
         memcpy(copy_a, a, sizeof a);
         memcpy(copy_b, b, sizeof b);
-        assert_true(fabs(nr_auc(a, n, b, m) - all_pairs(copy_a, n, copy_b, m)) < 1e-12);
+        assert_true(fabs(nr_domain_auc(a, n, b, m) - all_pairs(copy_a, n, copy_b, m)) < 1e-12);
     }
 }
 
@@ -32,12 +33,12 @@ static void knows_the_ends(void **state)
 {
     (void)state;
     float low[] = {-1, 0, 1}, high[] = {2, 3}, same[] = {5, 5, 5}, equal[] = {5, 5}, bad[] = {1, NAN};
-    assert_true(nr_auc(low, 3, high, 2) == 1);
-    assert_true(nr_auc(high, 2, low, 3) == 0);
-    assert_true(nr_auc(same, 3, equal, 2) == 0.5);
-    assert_true(isnan(nr_auc(low, 3, bad, 2)));
-    assert_true(isnan(nr_auc(low, 0, high, 2)));
-    assert_true(isnan(nr_auc(low, 3, high, 0)));
+    assert_true(nr_domain_auc(low, 3, high, 2) == 1);
+    assert_true(nr_domain_auc(high, 2, low, 3) == 0);
+    assert_true(nr_domain_auc(same, 3, equal, 2) == 0.5);
+    assert_true(isnan(nr_domain_auc(low, 3, bad, 2)));
+    assert_true(isnan(nr_domain_auc(low, 0, high, 2)));
+    assert_true(isnan(nr_domain_auc(low, 3, high, 0)));
 }
 
 /* Whatever groups the tokens come in, and in whatever order inside them, the
