@@ -223,7 +223,7 @@ const nr_command nr_command_eval = {
     .summary = "score text files: perplexity and bits per byte, before and after an extension",
     .usage = "nres eval -m MODEL [-x EXT] [FILE...] [--old FILE...] [--new FILE...]",
     .examples = "nres eval -m SmolLM2-135M-Instruct.Q4_1.gguf pubmed.jsonl\n"
-                "nres eval -m MODEL -x runs/french --old english.jsonl --new french.jsonl --layers",
+                "nres eval -m MODEL -x runs/french --old en.jsonl --new fr.jsonl --layers",
     .run = run,
     .options = option_list,
 };
