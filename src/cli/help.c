@@ -43,15 +43,16 @@ static void flag_left(char *buf, size_t size, const nr_flag *f)
              f->kind == 'l' ? "..." : "");
 }
 
-/* The help with choices and default: "schedule: cosine or constant [cosine]". */
+/* The help with choices and default: "schedule (cosine, constant) [cosine]". */
 static void flag_text(char *buf, size_t size, const nr_flag *f)
 {
     size_t n = (size_t)snprintf(buf, size, "%s", f->help);
     bool listed = f->choices && *f->choices;
     if (listed && n < size) {
-        n += (size_t)snprintf(buf + n, size - n, ": ");
+        n += (size_t)snprintf(buf + n, size - n, " (");
         for (const char *p = f->choices; *p && n + 2 < size; p++)
             n += (size_t)snprintf(buf + n, size - n, *p == '|' ? ", " : "%c", *p);
+        n += (size_t)snprintf(buf + n, size - n, ")");
     }
     if (!*f->default_text || n >= size) return;
     const char *value = f->kind != 'b' ? f->default_text : strcmp(f->default_text, "true") == 0 ? "on" : "off";
@@ -71,6 +72,41 @@ static void print_flag(FILE *out, const nr_flag *f)
     }
     fprintf(out, "%*s", (int)(HELP_COLUMN - n), "");
     print_wrapped(out, text, HELP_COLUMN, HELP_COLUMN);
+}
+
+/* Where a command line of n > room bytes is best broken: at the last blank
+ * before a flag, else at the last outside quotes, that leaves room for " \\";
+ * 0 when there is none. */
+static size_t break_point(const char *line, size_t n, size_t room)
+{
+    size_t at = 0, at_flag = 0;
+    char quote = 0;
+    for (size_t i = 0; i < n && i + 2 <= room; i++) {
+        if (quote)
+            quote = line[i] == quote ? 0 : quote;
+        else if (line[i] == '"' || line[i] == '\'')
+            quote = line[i];
+        else if (line[i] == ' ' && i > 0) {
+            at = i;
+            if (line[i + 1] == '-') at_flag = i;
+        }
+    }
+    return at_flag ? at_flag : at;
+}
+
+/* One example; a long one goes on in the next line, as a shell takes it. */
+static void print_example(FILE *out, const char *line, size_t n)
+{
+    size_t indent = 2;
+    while (n + indent > WIDTH) {
+        size_t at = break_point(line, n, WIDTH - indent);
+        if (at == 0) break;
+        fprintf(out, "%*s%.*s \\\n", (int)indent, "", (int)at, line);
+        line += at + 1;
+        n -= at + 1;
+        indent = 6;
+    }
+    fprintf(out, "%*s%.*s\n", (int)indent, "", (int)n, line);
 }
 
 void nr_help_command(FILE *out, const nr_command *c)
@@ -95,8 +131,8 @@ void nr_help_command(FILE *out, const nr_command *c)
         fputs("\nExamples:\n", out);
         for (const char *p = c->examples; *p;) {
             size_t n = strcspn(p, "\n");
-            size_t blanks = strspn(p, " ");
-            fprintf(out, "  %.*s\n", (int)(n - NR_MIN(n, blanks)), p + NR_MIN(n, blanks));
+            size_t blanks = NR_MIN(n, strspn(p, " "));
+            print_example(out, p + blanks, n - blanks);
             p += n + (p[n] == '\n');
         }
     }
