@@ -67,17 +67,18 @@ static bool split_layer(const char *name, const char *prefix, size_t *layer, con
     return true;
 }
 
-/* Hugging Face's name, malloc'ed; NULL: no weight of the model. */
-static char *translate(const char *gguf)
+/* Hugging Face's name into buf; false: no weight of the model. */
+static bool translate(char buf[96], const char *gguf)
 {
     size_t layer;
     const char *rest;
     for (size_t i = 0; i < NR_COUNT(outer_tensors); i++)
-        if (strcmp(gguf, outer_tensors[i].gguf) == 0) return nr_strdup(outer_tensors[i].name);
-    if (!split_layer(gguf, "blk.", &layer, &rest)) return NULL;
+        if (strcmp(gguf, outer_tensors[i].gguf) == 0) return snprintf(buf, 96, "%s", outer_tensors[i].name) > 0;
+    if (!split_layer(gguf, "blk.", &layer, &rest)) return false;
     for (size_t i = 0; i < NR_COUNT(layer_tensors); i++)
-        if (strcmp(rest, layer_tensors[i].gguf) == 0) return nr_format("model.layers.%zu.%s", layer, layer_tensors[i].name);
-    return NULL;
+        if (strcmp(rest, layer_tensors[i].gguf) == 0)
+            return snprintf(buf, 96, "model.layers.%zu.%s", layer, layer_tensors[i].name) > 0;
+    return false;
 }
 
 /* Known, and without weights of their own: rotary frequencies. */
@@ -95,13 +96,15 @@ static bool is_extra(const char *name)
 static nr_status add_gguf_tensor(nr_model_file *f, const nr_tensor *t, bool interleaved, nr_error *err)
 {
     nr_tensor *to = &f->tensors[f->count];
-    char *name = translate(t->name);
-    if (!name && is_extra(t->name)) return NR_OK;
-    if (!name)
+    char name[96];
+    bool known = translate(name, t->name);
+    if (!known && is_extra(t->name)) return NR_OK;
+    if (!known)
         return nr_fail(err, NR_E_UNSUPPORTED, "%s: tensor %s: expected a tensor of the %s family, found this one", f->path, t->name,
                        f->config.architecture);
     *to = *t;
-    to->name = name;
+    to->name = nr_strdup(name);
+    if (!to->name) return nr_fail(err, NR_E_MEMORY, "%s: out of memory", f->path);
     f->count++;
     if (interleaved && strstr(name, "self_attn.q_proj")) to->permuted_heads = f->config.H;
     if (interleaved && strstr(name, "self_attn.k_proj")) to->permuted_heads = f->config.K;

@@ -21,19 +21,19 @@ static nr_status resolve_folder(char **out, const char *folder, nr_error *err)
 {
     char *config = nr_path_join(folder, "config.json"), *first = NULL;
     size_t found = 0;
-    DIR *d = config && !nr_path_exists(config) ? opendir(folder) : NULL;
+    if (!config) return nr_fail(err, NR_E_MEMORY, "%s: out of memory", folder);
+    DIR *d = nr_path_exists(config) ? NULL : opendir(folder);
     free(config);
     for (struct dirent *e; d && (e = readdir(d));) {
         if (!ends_with(e->d_name, ".gguf")) continue;
-        found++;
-        if (!first) first = nr_path_join(folder, e->d_name);
+        if (found++ == 0) first = nr_path_join(folder, e->d_name);
     }
     if (d) closedir(d);
     if (found > 1) {
         free(first);
         return nr_fail(err, NR_E_USAGE, "%s: expected config.json or one .gguf file, found %zu .gguf files: name one", folder, found);
     }
-    *out = first ? first : nr_strdup(folder);
+    *out = found ? first : nr_strdup(folder);
     return *out ? NR_OK : nr_fail(err, NR_E_MEMORY, "%s: out of memory", folder);
 }
 

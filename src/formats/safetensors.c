@@ -272,15 +272,22 @@ static json_t *make_header(const nr_tensor *const *order, size_t count, const js
     return NULL;
 }
 
-static nr_status write_file(const char *path, const char *text, const nr_tensor *const *order, size_t count, nr_error *err)
+/* json_dumps forgets a failure in the middle of a key; the buffer doesn't. */
+static int dump_piece(const char *piece, size_t n, void *buffer)
+{
+    nr_buffer_add(buffer, piece, n);
+    return ((nr_buffer *)buffer)->failed ? -1 : 0;
+}
+
+static nr_status write_file(const char *path, const nr_buffer *text, const nr_tensor *const *order, size_t count, nr_error *err)
 {
     nr_writer w;
-    size_t n = strlen(text), padded = (n + 7) / 8 * 8;
+    size_t padded = (text->size + 7) / 8 * 8;
     uint64_t size = padded;
     NR_TRY(nr_writer_open(&w, path, err));
     nr_writer_write(&w, &size, sizeof size);
-    nr_writer_write(&w, text, n);
-    nr_writer_write(&w, "       ", padded - n);
+    nr_writer_write(&w, text->data, text->size);
+    nr_writer_write(&w, "       ", padded - text->size);
     for (size_t i = 0; i < count; i++) nr_writer_write(&w, order[i]->data, order[i]->size);
     return nr_writer_commit(&w, err);
 }
@@ -289,19 +296,19 @@ nr_status nr_safetensors_write(const char *path, const nr_tensor *tensors, size_
 {
     const nr_tensor **order;
     json_t *header = NULL;
-    char *text = NULL;
-    bool twice = false;
+    nr_buffer text = {0};
+    bool twice = false, dumped = false;
     NR_TRY(nr_alloc(&order, count, sizeof *order, "tensor order", err));
     for (size_t i = 0; i < count; i++) order[i] = &tensors[i];
     if (count > 1) qsort(order, count, sizeof *order, compare_written);
     nr_status st = check_written(order, count, path, err);
     if (st == NR_OK) header = make_header(order, count, metadata, &twice);
-    if (header) text = json_dumps(header, JSON_COMPACT);
+    if (header) dumped = json_dump_callback(header, dump_piece, &text, JSON_COMPACT) == 0 && !text.failed;
     if (twice)
         st = nr_fail(err, NR_E_FORMAT, "%s: expected each tensor name once, found one twice", path);
     else if (st == NR_OK)
-        st = text ? write_file(path, text, order, count, err) : nr_fail(err, NR_E_MEMORY, "%s: out of memory for the header", path);
-    free(text);
+        st = dumped ? write_file(path, &text, order, count, err) : nr_fail(err, NR_E_MEMORY, "%s: out of memory for the header", path);
+    nr_buffer_free(&text);
     json_decref(header);
     free(order);
     return st;
