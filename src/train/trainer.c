@@ -57,12 +57,8 @@ static nr_status say_plan(nr_trainer *t, const nr_run *run, const nr_model_optio
     shapes_opt.use = NR_USE_SHAPES;
     NR_TRY(nr_model_open(&shapes, run->model, &shapes_opt, err));
     nr_status st = nr_plan_make(&plan, shapes, run, &t->s, err);
-    size_t V = shapes->config->V;
     nr_model_close(shapes);
     if (st != NR_OK) return st;
-    if (nr_tokenizer_size(t->tokenizer) > V)
-        return nr_fail(err, NR_E_MISMATCH, "%s: expected a tokenizer of at most the model's %zu ids, found %zu", run->model, V,
-                       nr_tokenizer_size(t->tokenizer));
     char *table = nr_plan_describe(&plan);
     for (char *line = table, *end; line && *line; line = end + 1) {
         end = strchr(line, '\n');
@@ -90,6 +86,13 @@ static nr_status take_buffers(nr_trainer *t, nr_error *err)
     return nr_validation_new(t, err);
 }
 
+static nr_status check_vocabulary(const nr_trainer *t, const nr_run *run, nr_error *err)
+{
+    size_t ids = nr_tokenizer_size(t->tokenizer), V = t->model->config->V;
+    if (ids <= V) return NR_OK;
+    return nr_fail(err, NR_E_MISMATCH, "%s: expected a tokenizer of at most the model's %zu ids, found %zu", run->model, V, ids);
+}
+
 /* Everything but the folder: settings, texts, model, extension, memory. */
 static nr_status prepare(nr_trainer *t, const nr_run *run, nr_error *err)
 {
@@ -98,9 +101,10 @@ static nr_status prepare(nr_trainer *t, const nr_run *run, nr_error *err)
     NR_TRY(nr_train_check_shares(run, &t->s, err));
     nr_threads_set(t->s.threads);
     nr_train_say_settings(t);
-    NR_TRY(nr_train_open_data(t, run, err));
     NR_TRY(say_plan(t, run, &opt, err));
+    NR_TRY(nr_train_open_data(t, run, err));
     NR_TRY(nr_model_open(&t->model, run->model, &opt, err));
+    NR_TRY(check_vocabulary(t, run, err));
     NR_TRY(nr_extension_new(&t->e, t->model, &t->s, err));
     NR_TRY(nr_model_fingerprint(t->model, t->e->backbone, err));
     NR_TRY(nr_extension_train(t->e, err));
@@ -353,9 +357,21 @@ static nr_status interrupted(nr_trainer *t, bool saved, nr_error *err)
                    (unsigned long long)t->at.step, t->s.steps, t->folder);
 }
 
+/* What this machine spent; apart from the other files, whose bytes depend on no machine's clock. */
+static nr_status write_usage(const nr_trainer *t, nr_error *err)
+{
+    char *path = nr_path_join(t->folder, "usage.json");
+    json_t *j = json_pack("{s:f, s:I}", "seconds", t->at.seconds, "memory_peak", (json_int_t)nr_memory_peak());
+    nr_status st = path && j ? nr_json_save(j, path, err) : nr_fail(err, NR_E_MEMORY, "%s: out of memory", t->folder);
+    json_decref(j);
+    free(path);
+    return st;
+}
+
 static nr_status finish(nr_trainer *t, nr_error *err)
 {
     NR_TRY(write_extension(t, t->folder, err));
+    NR_TRY(write_usage(t, err));
     t->finished = true;
     if (isfinite(t->at.best_score))
         nr_train_say(t, "finished after %zu steps; the best validation was at step %llu, kept in %s/best", t->s.steps,
