@@ -17,7 +17,7 @@ static const nr_option options[] = {
     {"eval", 0, 's', "FILE", "what nres eval --json printed for the trained extension", &eval, 0, 0},
     {"before", 0, 's', "FILE", "what nres eval --json printed for the backbone alone", &before, 0, 0},
     {"gates", 0, 's', "FILE", "what nres eval --token-gates wrote", &gates, 0, 0},
-    {"samples", 0, 's', "FILE", "continuations: {\"samples\": [{\"prompt\", \"before\", \"after\"}]}", &samples, 0, 0},
+    {"samples", 0, 's', "FILE", "continuations: {\"samples\": [{\"before\", \"after\"}]}, each as nres generate --json prints it", &samples, 0, 0},
     {"output", 'o', 's', "FILE", "page to write; its drawings go into a folder beside it [RUN/report.html]", &output, 0, 0},
     {"table", 0, 'b', NULL, "print the final table instead of writing a page", &table, 0, 0},
     {"markdown", 0, 's', "FILE", "write the final table as Markdown too", &markdown, 0, 0},
@@ -55,6 +55,7 @@ static void print_results(const nr_report_data *d)
     json_t *r = nr_report_results(d);
     char *text = r && json ? json_dumps(r, JSON_INDENT(2) | JSON_SORT_KEYS | JSON_REAL_PRECISION(9)) : NULL;
     nr_report_table(&b, d, NR_TABLE_TEXT);
+    nr_report_samples(&b, d);
     if (json) puts(text ? text : "null");
     else if (b.data) fputs(b.data, stdout);
     free(text);

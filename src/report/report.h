@@ -13,16 +13,16 @@
 /* ---- report_data.c: what the files of a run say ---- */
 
 typedef struct {
-    const char *run;     /* folder with config.json, metrics.jsonl, extension_config.json */
+    const char *run;     /* folder with config.json, metrics.jsonl, extension_config.json, usage.json */
     const char *eval;    /* nres eval --json of the trained extension, or NULL */
     const char *before;  /* nres eval --json of the backbone alone, or NULL */
     const char *gates;   /* nres eval --token-gates, or NULL */
-    const char *samples; /* {"samples": [{"prompt", "before", "after"}]}, or NULL */
+    const char *samples; /* {"samples": [{"before", "after"}]}: what nres generate --json printed; or NULL */
 } nr_report_files;
 
 typedef struct {
     char *run;
-    json_t *config, *extension, *eval, *before, *gates, *samples; /* NULL: none */
+    json_t *config, *extension, *usage, *eval, *before, *gates, *samples; /* NULL: none */
     json_t *steps, *evals; /* lists, by ascending step: lines of metrics.jsonl */
     size_t bad_lines;      /* of metrics.jsonl: cut off or no JSON */
 } nr_report_data;
@@ -77,7 +77,9 @@ typedef enum { NR_TABLE_TEXT, NR_TABLE_MARKDOWN, NR_TABLE_HTML } nr_table_form;
 /* Bits per byte of backbone, extension and extension off on every file, and
  * what the extension cost. Text is at most 80 columns wide. */
 void nr_report_table(nr_buffer *b, const nr_report_data *d, nr_table_form form);
-/* The same as JSON; NULL without an evaluation. */
+/* Prompts continued before and after, wrapped at 80 columns. */
+void nr_report_samples(nr_buffer *b, const nr_report_data *d);
+/* The same table as JSON; NULL without an evaluation. */
 json_t *nr_report_results(const nr_report_data *d);
 
 /* ---- report_page.c, report_figures.c, report_tokens.c ---- */

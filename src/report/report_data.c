@@ -37,7 +37,7 @@ const char *nr_report_string(const json_t *o, const char *path)
 
 void nr_report_free(nr_report_data *d)
 {
-    json_t *all[] = {d->config, d->extension, d->eval, d->before, d->gates, d->samples, d->steps, d->evals};
+    json_t *all[] = {d->config, d->extension, d->usage, d->eval, d->before, d->gates, d->samples, d->steps, d->evals};
     for (size_t i = 0; i < NR_COUNT(all); i++) json_decref(all[i]);
     free(d->run);
     *d = (nr_report_data){0};
@@ -121,6 +121,7 @@ nr_status nr_report_load(nr_report_data *d, const nr_report_files *f, nr_error *
     NR_GO(load_part(&d->config, f->run, "config.json", err));
     NR_GO(load_part(&d->extension, f->run, "extension_config.json", err));
     if (!d->extension) NR_GO(load_part(&d->extension, f->run, "best/extension_config.json", err));
+    NR_GO(load_part(&d->usage, f->run, "usage.json", err));
     NR_GO(load_named(&d->eval, f->eval, err));
     NR_GO(load_named(&d->before, f->before, err));
     NR_GO(load_named(&d->gates, f->gates, err));

@@ -78,7 +78,7 @@ static bool bits_curve(const nr_report_data *d, const char *domain, points *line
     size_t i;
     const json_t *e;
     snprintf(here, sizeof here, "%s.bits_per_byte", domain);
-    snprintf(there, sizeof there, "backbone.%s.bits_per_byte", domain);
+    snprintf(there, sizeof there, "%s.backbone_bits_per_byte", domain);
     if (!take(line, json_array_size(d->evals) + 1) || !take(base, json_array_size(d->evals) + 1)) return false;
     json_array_foreach(d->evals, i, e) {
         double step = nr_report_number(e, "step"), y = nr_report_number(e, here), y0 = nr_report_number(e, there);
@@ -150,7 +150,7 @@ static bool smooth(const points *from, points *to)
 
 static void loss(const nr_report_data *d, bool standalone, nr_buffer *svg, nr_buffer *numbers)
 {
-    static const char *const keys[] = {"lm_new", "lm_old"}, *const names[] = {"new rows", "old rows"}, *const styles[] = {"new", "old"};
+    static const char *const keys[] = {"lm_loss_new", "lm_loss_old"}, *const names[] = {"new rows", "old rows"}, *const styles[] = {"new", "old"};
     points raw[2] = {{0}, {0}}, mean[2] = {{0}, {0}};
     nr_series series[4];
     size_t count = 0;
@@ -190,10 +190,11 @@ static bool layer_points(const nr_report_data *d, const char *domain, const char
         if (weight[l] > 0) put(p, (double)l, sum[l] / weight[l]);
     if (p->count > 0) return true;
     const json_t *last = json_array_get(d->evals, json_array_size(d->evals) - 1);
-    json_array_foreach(json_object_get(json_object_get(last, domain), "layers"), l, layer) {
-        if (l >= MAX_LAYERS) break;
-        double number = nr_report_number(layer, "layer"), v = nr_report_number(layer, key);
-        if (isfinite(v)) put(p, isfinite(number) ? number : (double)l, v);
+    char path[64];
+    snprintf(path, sizeof path, "%s.%s", domain, strcmp(key, "ratio") == 0 ? "norm_ratio" : "mean_abs_gate");
+    json_array_foreach(json_object_get(last, "layers"), l, layer) {
+        double number = nr_report_number(layer, "layer"), v = nr_report_number(layer, path);
+        if (l < MAX_LAYERS && isfinite(v)) put(p, isfinite(number) ? number : (double)l, v);
     }
     return p->count > 0;
 }
@@ -235,11 +236,14 @@ static void detector(const nr_report_data *d, bool standalone, nr_buffer *svg, n
     const json_t *list = json_object_get(d->eval, "gate_auc"), *o;
     points p = {0}, chance = {0};
     size_t i;
-    if (json_array_size(list) == 0) list = json_object_get(json_array_get(d->evals, json_array_size(d->evals) - 1), "gate_auc");
+    const char *key = "auc";
+    if (json_array_size(list) == 0) {
+        list = json_object_get(json_array_get(d->evals, json_array_size(d->evals) - 1), "layers");
+        key = "gate_auc";
+    }
     if (json_array_size(list) > 0 && take(&p, json_array_size(list)) && take(&chance, json_array_size(list))) {
         json_array_foreach(list, i, o) {
-            double layer = json_is_object(o) ? nr_report_number(o, "layer") : (double)i;
-            double v = json_is_object(o) ? nr_report_number(o, "auc") : json_is_number(o) ? json_number_value(o) : NAN;
+            double layer = nr_report_number(o, "layer"), v = nr_report_number(o, key);
             if (!isfinite(v) || !isfinite(layer)) continue;
             put(&p, layer, v);
             put(&chance, layer, 0.5);

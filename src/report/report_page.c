@@ -83,7 +83,7 @@ static bool outcome_of(outcome *o, const nr_report_data *d, const json_t *result
         return true;
     }
     const json_t *last = json_array_get(d->evals, json_array_size(d->evals) - 1);
-    snprintf(path, sizeof path, "backbone.%s.bits_per_byte", domain);
+    snprintf(path, sizeof path, "%s.backbone_bits_per_byte", domain);
     o->before = nr_report_number(last, path);
     snprintf(path, sizeof path, "%s.bits_per_byte", domain);
     o->after = nr_report_number(last, path);
@@ -183,13 +183,13 @@ static void figures(nr_buffer *b, const nr_report_data *d)
 
 static void samples(nr_buffer *b, const nr_report_data *d)
 {
-    static const char *const keys[] = {"before", "after"}, *const titles[] = {"Backbone", "With the extension"};
+    static const char *const keys[] = {"before.text", "after.text"}, *const titles[] = {"Backbone", "With the extension"};
     const json_t *list = json_object_get(d->samples, "samples"), *s;
     size_t i;
     if (json_array_size(list) == 0) return;
     nr_buffer_text(b, "<h2>Prompts continued</h2>\n");
     json_array_foreach(list, i, s) {
-        const char *prompt = nr_report_string(s, "prompt");
+        const char *prompt = nr_report_string(s, "before.prompt");
         nr_buffer_text(b, "<div class=\"pair\">");
         for (size_t k = 0; k < 2; k++) {
             const char *text = nr_report_string(s, keys[k]);

@@ -58,18 +58,9 @@ static json_t *set_json(const nr_report_data *d, const json_t *f)
     return o;
 }
 
-/* The first finite number among some names that a line may have. */
-static double any_number(const json_t *o, const char *const *names, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (isfinite(nr_report_number(o, names[i]))) return nr_report_number(o, names[i]);
-    return NAN;
-}
-
-/* Seconds of the whole run: the last line's where it counts on, else the sum. */
+/* Tokens and seconds of the last line are those of the whole run. */
 static void cost_json(json_t *o, const nr_report_data *d)
 {
-    static const char *const peak[] = {"memory_peak", "peak_memory", "peak_bytes"};
     const json_t *e = d->extension ? d->extension : json_object_get(d->eval, "extension");
     const json_t *last = json_array_get(d->steps, json_array_size(d->steps) - 1);
     double tokens = nr_report_number(last, "tokens"), seconds = nr_report_number(last, "seconds");
@@ -80,7 +71,7 @@ static void cost_json(json_t *o, const nr_report_data *d)
     set(o, "training_tokens", tokens);
     set(o, "training_seconds", seconds);
     set(o, "tokens_per_second", seconds > 0 ? tokens / seconds : NAN);
-    set(o, "memory_peak", any_number(last, peak, NR_COUNT(peak)));
+    set(o, "memory_peak", nr_report_number(d->usage, "memory_peak"));
 }
 
 json_t *nr_report_results(const nr_report_data *d)
@@ -177,7 +168,7 @@ static void heading(const table *t)
 {
     bool domains = false;
     if (t->form == NR_TABLE_HTML) nr_buffer_text(t->b, "<table class=\"results\"><thead>");
-    begin_row(t, t->form == NR_TABLE_TEXT ? "bits per byte" : "bits per byte");
+    begin_row(t, "bits per byte");
     for (size_t i = 0; i < t->count; i++) {
         const char *name = nr_report_string(column(t, i), "name");
         name_cell(t, name ? name : "?");
@@ -267,4 +258,46 @@ void nr_report_table(nr_buffer *b, const nr_report_data *d, nr_table_form form)
     }
     cost(&t, r);
     json_decref(r);
+}
+
+/* ---- continuations ---- */
+
+/* Words on lines of at most 80 characters behind an indent; control characters become spaces. */
+static void wrapped(nr_buffer *b, const char *label, const char *prompt, const char *text)
+{
+    size_t column = 10;
+    nr_buffer_printf(b, "%-10s", label);
+    for (int part = 0; part < 2; part++)
+        for (const char *p = part ? text : prompt; *p;) {
+            size_t blanks = 0, n = 0, wide = 0;
+            while (p[blanks] && (unsigned char)p[blanks] <= 0x20) blanks++;
+            p += blanks;
+            while ((unsigned char)p[n] > 0x20) wide += ((unsigned char)p[n++] & 0xC0) != 0x80;
+            if (n == 0) break;
+            if (blanks && column + 1 + wide > 80) {
+                nr_buffer_text(b, "\n          ");
+                column = 10;
+            } else if (blanks && column > 10) {
+                nr_buffer_text(b, " ");
+                column++;
+            }
+            nr_buffer_add(b, p, n);
+            column += wide;
+            p += n;
+        }
+    nr_buffer_text(b, "\n");
+}
+
+void nr_report_samples(nr_buffer *b, const nr_report_data *d)
+{
+    const json_t *s;
+    size_t i;
+    json_array_foreach(json_object_get(d->samples, "samples"), i, s) {
+        const char *prompt = nr_report_string(s, "before.prompt"), *before = nr_report_string(s, "before.text");
+        const char *after = nr_report_string(s, "after.text");
+        if (!prompt || !before || !after) continue;
+        nr_buffer_text(b, "\n");
+        wrapped(b, "before", prompt, before);
+        wrapped(b, "after", prompt, after);
+    }
 }
