@@ -30,7 +30,9 @@ def main():
     random_texts = [peers.random_text(rng, int(2 ** rng.uniform(1, 6.5))).replace("\0", "") for _ in range(90)]
     texts = [t[at:at + 200] for t in corpus for at in (1000, 50000, 200000)] + [t for t in random_texts if t] + [
         "", " ", "  ", "\n", "a", "'s", "I'll we'LL it'\u017f don't 've", "1 22 333 4444 55555", " 1  2   3\n4", "\r\n\r\n x \r\n",
-        "\u1100\u1161\u11a8 \uac00\u11a8 e\u0301 \u0958 \ufb2c \u212b", "x" * 200, "ab" * 150, "=" * 90, " " * 70 + "a"]
+        "\u1100\u1161\u11a8 \uac00\u11a8 e\u0301 \u0958 \ufb2c \u212b", "a  <left> b <right> \n c <both> d", " <left>", "<right> ", "<left> <left>\u3000<both>\u00a0<right> <left>",
+        "solo xsolo solo_ (solo) \u00e9solo solo\u0301 solo", "<|im <|im_start|> <|im_end|><|im_x <tool><tool",
+        "norme\u0301 norm\u00e9 norme", "x" * 200, "ab" * 150, "=" * 90, " " * 70 + "a"]
     ids = {}
     for kind in peers.KINDS:
         tok = peers.train(kind, docs + random_texts * 3, 1000, 3)
