@@ -97,8 +97,7 @@ static void print_file(const json_t *file)
     if (!json_object_get(file, "extended")) return;
     printf("  KL(backbone || extended)");
     print_number(file, "kl", 8, 4);
-    printf(" nats a token, the same first choice for");
-    printf(" %.2f %%\n", 100 * json_number_value(json_object_get(file, "top1_agreement")));
+    printf(" nats/token, same first choice %.2f %%\n", 100 * json_number_value(json_object_get(file, "top1_agreement")));
     if (layers) print_layers(file);
 }
 

@@ -276,6 +276,7 @@ static int run(int argc, char **argv)
     } else {
         if (json) print_json(&g);
         else putchar('\n');
+        fflush(stdout); /* the speed stands after the text */
         print_speed(&g);
         if (strcmp(g.ended, "interrupted") == 0) code = nr_status_exit_code(NR_E_INTERRUPTED);
     }
