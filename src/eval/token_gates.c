@@ -114,7 +114,8 @@ nr_status nr_token_gates(char **json, const nr_model *m, const nr_tokenizer *t, 
     json_t *list = json_array(), *o = json_object();
     for (size_t i = 0; st == NR_OK && i < count; i++) st = text_json(w, texts[i], i, list, err);
     json_object_set(o, "texts", list);
-    if (st == NR_OK && !(*json = json_dumps(o, JSON_COMPACT))) st = nr_fail(err, NR_E_MEMORY, "out of memory writing the gates");
+    if (st == NR_OK) *json = json_dumps(o, JSON_COMPACT);
+    if (st == NR_OK && !*json) st = nr_fail(err, NR_E_MEMORY, "out of memory writing the gates");
     json_decref(list);
     json_decref(o);
     return st;
