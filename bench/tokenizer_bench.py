@@ -2,7 +2,8 @@
 """Tokenizing speed of nres against the `tokenizers` package: one thread, the same documents, in one run.
 
 usage: tokenizer_bench.py --library libnres.a --gguf MODEL.gguf [--kinds gpt2,llama3,qwen2] [--megabytes 20] FILE|FOLDER...
-Both encode document by document (2 to 64 KB), alternating, after one unmeasured round; best and median of the rounds.
+Both encode document by document (2 to 64 KB), alternating, after one unmeasured round; best and median of the rounds,
+in processor time, so that other work on the machine counts for neither.
 The package's encode builds offsets too; its encode_batch_fast doesn't, and is measured as well.
 """
 import argparse
@@ -60,9 +61,9 @@ def measure(name, program, path, tok, texts, folder, rounds):
                                                     capture_output=True).stdout.splitlines()[1].split()
         times["nres"].append(float(seconds))
         for w, run in ways.items():
-            began = time.perf_counter()
+            began = time.process_time()
             counts[w] = run()
-            times[w].append(time.perf_counter() - began)
+            times[w].append(time.process_time() - began)
     if len({int(c) for c in counts.values()}) != 1:
         sys.exit(f"{name}: numbers of ids differ: {counts}")
     print(f"{name}: {size / 1e6:.1f} MB, {len(texts)} documents, {counts['nres']} ids")

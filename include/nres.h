@@ -226,13 +226,16 @@ void nr_tokenizer_close(nr_tokenizer *t);
 size_t nr_tokenizer_size(const nr_tokenizer *t);
 int32_t nr_tokenizer_bos(const nr_tokenizer *t); /* -1: none */
 int32_t nr_tokenizer_eos(const nr_tokenizer *t); /* -1: none */
-/* Encodes n bytes of any kind. Writes at most `cap` ids and returns through
- * *count how many there are (call with cap 0 to measure, n + 1 always fits).
+/* Encodes n bytes of any kind into ids and returns through *count how many
+ * there are. cap 0 measures; else fewer than *count is NR_E_MISMATCH, so that
+ * nothing unwritten is read as an id. n + 1 always fits, but where a normalizer
+ * (NFC, Qwen) makes the text longer: then 3 n + 1 does. No BOS is added.
  * parse_special: special-token strings become their ids (chat templates);
  * otherwise they are plain text. */
 nr_status nr_tokenizer_encode(const nr_tokenizer *t, const char *text, size_t n, bool parse_special,
                               int32_t *ids, size_t cap, size_t *count, nr_error *err);
-/* The bytes of ids. Same contract of cap and count (bytes, no NUL added).
+/* The bytes of ids: writes at most cap of them, without a NUL, and returns
+ * through *count how many there are (call with cap 0 to measure).
  * NR_E_FORMAT names an id out of range. */
 nr_status nr_tokenizer_decode(const nr_tokenizer *t, const int32_t *ids, size_t n, bool with_special,
                               char *text, size_t cap, size_t *count, nr_error *err);

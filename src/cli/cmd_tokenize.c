@@ -71,14 +71,9 @@ static void print_ids(const nr_tokenizer *t, const int32_t *ids, size_t n)
 static nr_status encode_input(const nr_tokenizer *t, const nr_buffer *text, nr_error *err)
 {
     int32_t *ids = NULL;
-    size_t n, room = text->size + 1, unread;
+    size_t n, room = 3 * text->size + 1; /* a normalizer may make the text longer */
     NR_TRY(nr_alloc(&ids, room, sizeof *ids, "token ids", err));
     nr_status st = nr_tokenizer_encode(t, text->data, text->size, special, ids, room, &n, err);
-    if (st == NR_OK && n > room) { /* a normalizer made the text longer */
-        free(ids);
-        NR_TRY(nr_alloc(&ids, n, sizeof *ids, "token ids", err));
-        st = nr_tokenizer_encode(t, text->data, text->size, special, ids, n, &unread, err);
-    }
     if (st == NR_OK) print_ids(t, ids, n);
     free(ids);
     return st;

@@ -230,6 +230,8 @@ nr_status nr_tokenizer_encode(const nr_tokenizer *t, const char *text, size_t n,
     free(e.spare);
     free(e.scratch.data);
     if (st == NR_OK) *count = e.count;
+    if (st == NR_OK && e.cap && e.count > e.cap)
+        return nr_fail(err, NR_E_MISMATCH, "text of %zu bytes: expected at most %zu tokens, found %zu", n, e.cap, e.count);
     return st;
 }
 

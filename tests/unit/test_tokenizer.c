@@ -140,7 +140,14 @@ static void normalizer_and_bytes(void **state)
     nr_tokenizer *t = open_kind("qwen2");
     static const char composed[] = "\xC3\xA9\xFF\xED\xA0\x80\xEA\xB0\x81 x\xF4\x90\x80\x80\xC0\xAF\xE2\x82";
     check_round_trip(t, composed, sizeof composed - 1);
+    /* three bytes that become six: more ids than bytes, and said so */
+    nr_error err;
     size_t a, b;
+    int32_t few[4];
+    assert_int_equal(nr_tokenizer_encode(t, "\xE0\xA5\x98", 3, false, NULL, 0, &a, &err), NR_OK);
+    assert_true(a > 4);
+    assert_int_equal(nr_tokenizer_encode(t, "\xE0\xA5\x98", 3, false, few, 4, &b, &err), NR_E_MISMATCH);
+    assert_int_equal(a, b);
     int32_t *x = encode(t, "e\xCC\x81\xFF", 4, false, &a), *y = encode(t, "\xC3\xA9\xFF", 3, false, &b);
     assert_int_equal(a, b);
     assert_memory_equal(x, y, a * sizeof *x);
@@ -231,7 +238,7 @@ static void long_pieces(void **state)
     nr_tokenizer_close(t);
 }
 
-/* Counts are those of the whole text, whatever fits; nothing is written behind cap. */
+/* Counts are those of the whole text; too small a cap is an error; nothing is written behind it. */
 static void capacities(void **state)
 {
     (void)state;
@@ -243,7 +250,7 @@ static void capacities(void **state)
     assert_int_equal(nr_tokenizer_encode(t, text, n_text, true, all, 256, &full, &err), NR_OK);
     for (size_t cap = 0; cap <= full; cap++) {
         for (size_t i = 0; i < 256; i++) ids[i] = -7;
-        assert_int_equal(nr_tokenizer_encode(t, text, n_text, true, ids, cap, &n, &err), NR_OK);
+        assert_int_equal(nr_tokenizer_encode(t, text, n_text, true, ids, cap, &n, &err), cap && cap < full ? NR_E_MISMATCH : NR_OK);
         assert_int_equal(n, full);
         assert_memory_equal(ids, all, cap * sizeof *ids);
         for (size_t i = cap; i < 256; i++) assert_int_equal(ids[i], -7);
