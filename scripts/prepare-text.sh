@@ -126,7 +126,7 @@ case "$LANGUAGE" in fr) general=french_FR ;; de) general=german_DE ;; esac
 # A sentence a line; headlines have no full stop. Eight sentences make a paragraph.
 grep -E '[.!?…"»]$' "$WORK/dasher/usr/share/dasher/training_$general.txt" |
     awk 'length > 40 { print; if (++n % 8 == 0) print "" }' >"$WORK/general.txt"
-nres_data extract "$WORK/general.txt" -o "$WORK/general.jsonl" --label dasher --document-bytes 2500
+nres_data extract "$WORK/general.txt" -o "$WORK/general.jsonl" --label dasher --document-bytes 1200
 nres_data clean "$WORK/general.jsonl" -o "$WORK/general.clean.jsonl" --language "$LANGUAGE"
 deal "$LANGUAGE-general" "$WORK/general.clean.jsonl" test_bytes "$((NEW_BYTES * 9 / 10))" --validation-share 0 --test-share 1 \
     --max-test-bytes "$NEW_BYTES"

@@ -232,7 +232,7 @@ static void cost(const table *t, const json_t *r)
     if (weights > 0) {
         nr_buffer_printf(t->b, "%sweights added   ", open);
         nr_grouped(t->b, weights);
-        nr_buffer_printf(t->b, ": %.2f %% of all, %.2f %% of those outside the embedding%s", 100 * nr_report_number(r, "share_of_all_weights"),
+        nr_buffer_printf(t->b, ": %.2f %% of all, %.2f %% of the non-embedding ones%s", 100 * nr_report_number(r, "share_of_all_weights"),
                          100 * nr_report_number(r, "share_of_non_embedding_weights"), close);
     }
     if (seconds > 0) {
