@@ -11,7 +11,7 @@
 
 #define WIDTH 560.0
 #define HEIGHT 300.0
-#define LEFT 58.0
+#define LEFT 68.0
 #define RIGHT 62.0
 #define TOP 38.0
 #define BOTTOM 46.0
@@ -113,7 +113,7 @@ static void axes(nr_buffer *b, const nr_chart *c, range *r)
     }
     nr_buffer_printf(b, "<line class=\"axis\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM, HEIGHT - BOTTOM);
     text_at(b, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, "middle", NULL, c->x_label);
-    nr_buffer_printf(b, "<text transform=\"translate(14 %.1f) rotate(-90)\" text-anchor=\"middle\">", (TOP + HEIGHT - BOTTOM) / 2);
+    nr_buffer_printf(b, "<text transform=\"translate(12 %.1f) rotate(-90)\" text-anchor=\"middle\">", (TOP + HEIGHT - BOTTOM) / 2);
     nr_escape(b, c->y_label);
     nr_buffer_text(b, "</text>");
 }

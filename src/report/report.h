@@ -75,7 +75,8 @@ double nr_tick_step(double low, double high, size_t want);
 
 typedef enum { NR_TABLE_TEXT, NR_TABLE_MARKDOWN, NR_TABLE_HTML } nr_table_form;
 /* Bits per byte of backbone, extension and extension off on every file, and
- * what the extension cost. Text is at most 80 columns wide. */
+ * what the extension cost: seconds of the whole run, validation included;
+ * tokens a second of its median step. Text is at most 80 columns wide. */
 void nr_report_table(nr_buffer *b, const nr_report_data *d, nr_table_form form);
 /* Prompts continued before and after, wrapped at 80 columns. */
 void nr_report_samples(nr_buffer *b, const nr_report_data *d);

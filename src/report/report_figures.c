@@ -210,6 +210,10 @@ static void layer_figure(const nr_report_data *d, const char *key, nr_chart *c, 
             series[count++] = (nr_series){.name = k ? "old text" : "new text", .style = k ? "old" : "new", .x = of[k].x, .y = of[k].y, .count = of[k].count, .points = true};
     c->series = series;
     c->series_count = count;
+    double most = 0; /* small values get the digits to tell them apart */
+    for (size_t k = 0; k < count; k++)
+        for (size_t i = 0; i < series[k].count; i++) most = fmax(most, fabs(series[k].y[i]));
+    if (most > 0 && most < 0.1) c->digits = most < 0.01 ? 5 : 4;
     if (count > 0) draw(c, standalone, svg, numbers);
     drop(&of[0]);
     drop(&of[1]);

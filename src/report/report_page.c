@@ -121,7 +121,7 @@ static void cards(nr_buffer *b, const nr_report_data *d, const json_t *r)
     const json_t *e = d->extension ? d->extension : json_object_get(d->eval, "extension");
     double share = nr_report_number(e, "share_of_all_weights");
     const json_t *last = json_array_get(d->steps, json_array_size(d->steps) - 1);
-    double seconds = nr_report_number(last, "seconds"), tokens = nr_report_number(last, "tokens");
+    double seconds = nr_report_number(last, "seconds"), speed = nr_report_number(r, "tokens_per_second");
     nr_buffer_text(b, "<div class=\"cards\">\n");
     if (outcome_of(&o, d, r, "new")) bits_card(b, &o, true);
     if (outcome_of(&o, d, r, "old")) {
@@ -139,7 +139,7 @@ static void cards(nr_buffer *b, const nr_report_data *d, const json_t *r)
     }
     if (seconds > 0) {
         snprintf(value, sizeof value, seconds < 120 ? "%.0f s" : "%.0f min", seconds < 120 ? seconds : seconds / 60);
-        snprintf(text, sizeof text, "of training at %.0f tokens a second", tokens / seconds);
+        snprintf(text, sizeof text, isfinite(speed) ? "of training and validation; %.0f tokens a second" : "of training and validation", speed);
         card(b, "", value, text, NULL);
     }
     nr_buffer_text(b, "</div>\n");
@@ -211,7 +211,15 @@ static void setting(nr_buffer *b, const char *name, const json_t *v)
     nr_buffer_text(b, "<div><dt>");
     nr_escape(b, name);
     nr_buffer_text(b, "</dt><dd>");
-    nr_escape(b, json_is_string(v) ? json_string_value(v) : text ? text : "?");
+    const json_t *item;
+    size_t i;
+    bool files = json_array_size(v) > 0 && nr_report_string(json_array_get(v, 0), "path");
+    if (!files) nr_escape(b, json_is_string(v) ? json_string_value(v) : text ? text : "?");
+    json_array_foreach(files ? v : NULL, i, item) { /* of a file the name is enough here: config.json has its hash */
+        const char *path = nr_report_string(item, "path"), *slash = path ? strrchr(path, '/') : NULL;
+        if (i > 0) nr_buffer_text(b, ", ");
+        nr_escape(b, slash ? slash + 1 : path ? path : "?");
+    }
     nr_buffer_text(b, "</dd></div>");
     free(text);
 }
@@ -221,7 +229,8 @@ static void settings_of(nr_buffer *b, const char *prefix, const json_t *o, size_
     const char *key;
     const json_t *v;
     json_object_foreach((json_t *)o, key, v) {
-        if (*count >= MAX_SETTINGS || strcmp(key, "command") == 0) continue;
+        if (*count >= MAX_SETTINGS || strcmp(key, "command") == 0 || strcmp(key, "tokens") == 0) continue;
+        if (json_is_array(v) && json_array_size(v) == 0) continue;
         char *name = *prefix ? nr_format("%s.%s", prefix, key) : nr_strdup(key);
         if (name && json_is_object(v) && depth < 4) {
             settings_of(b, strcmp(key, "settings") == 0 ? prefix : name, v, count, depth + 1);

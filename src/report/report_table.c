@@ -58,6 +58,30 @@ static json_t *set_json(const nr_report_data *d, const json_t *f)
     return o;
 }
 
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Median over the steps: validation and pauses don't count. */
+static double median_speed(const json_t *steps)
+{
+    size_t n = 0, i;
+    const json_t *s;
+    double *v, middle = NAN;
+    nr_error ignored;
+    if (nr_alloc(&v, json_array_size(steps) + 1, sizeof *v, "speeds", &ignored) != NR_OK) return NAN;
+    json_array_foreach(steps, i, s) {
+        double speed = nr_report_number(s, "tokens_per_second");
+        if (speed > 0 && isfinite(speed)) v[n++] = speed;
+    }
+    qsort(v, n, sizeof *v, by_size);
+    if (n > 0) middle = v[n / 2];
+    free(v);
+    return middle;
+}
+
 /* Tokens and seconds of the last line are those of the whole run. */
 static void cost_json(json_t *o, const nr_report_data *d)
 {
@@ -70,7 +94,7 @@ static void cost_json(json_t *o, const nr_report_data *d)
     set(o, "steps", nr_report_number(last, "step"));
     set(o, "training_tokens", tokens);
     set(o, "training_seconds", seconds);
-    set(o, "tokens_per_second", seconds > 0 ? tokens / seconds : NAN);
+    set(o, "tokens_per_second", median_speed(d->steps));
     set(o, "memory_peak", nr_report_number(d->usage, "memory_peak"));
 }
 
@@ -240,7 +264,10 @@ static void cost(const table *t, const json_t *r)
         time_text(t->b, seconds);
         nr_buffer_printf(t->b, ", %.0f steps, ", nr_report_number(r, "steps"));
         nr_grouped(t->b, tokens);
-        nr_buffer_printf(t->b, " tokens, %.0f tokens/s%s", nr_report_number(r, "tokens_per_second"), close);
+        double speed = nr_report_number(r, "tokens_per_second");
+        nr_buffer_text(t->b, " tokens");
+        if (isfinite(speed)) nr_buffer_printf(t->b, ", %.0f tokens/s", speed);
+        nr_buffer_text(t->b, close);
     }
     if (peak > 0) nr_buffer_printf(t->b, "%speak memory     %.2f GiB%s", open, peak / 1073741824.0, close);
 }

@@ -38,7 +38,7 @@ static nr_status load(nr_report_data *d, const char *eval, const char *gates, co
     return st;
 }
 
-#define STEP(n, loss) "{\"kind\": \"step\", \"step\": " #n ", \"lm_loss_new\": " #loss ", \"lm_loss_old\": null, \"tokens\": 2048, \"seconds\": 4}\n"
+#define STEP(n, loss) "{\"kind\": \"step\", \"step\": " #n ", \"lm_loss_new\": " #loss ", \"lm_loss_old\": null, \"tokens\": 2048, \"seconds\": 4, \"tokens_per_second\": 512}\n"
 #define EVAL(n, bits)                                                                                                          \
     "{\"kind\": \"eval\", \"step\": " #n ", \"old\": {\"bits_per_byte\": 1.0, \"backbone_bits_per_byte\": 1.1, \"kl\": 0.02}, " \
     "\"new\": {\"bits_per_byte\": " #bits ", \"backbone_bits_per_byte\": 1.6}, "                                               \
