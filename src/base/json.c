@@ -3,6 +3,9 @@
  * deeper than MAX_DEPTH (a parser that recurses must not be led off its
  * stack), files larger than MAX_BYTES, and fields of the wrong kind or range.
  */
+#include <stdlib.h>
+#include <string.h>
+
 #include "base/base.h"
 
 #define MAX_DEPTH 64
@@ -61,6 +64,8 @@ nr_status nr_json_load(json_t **out, const char *path, nr_error *err)
     return st;
 }
 
+/* ---- writing ---- */
+
 static int add_text(const char *text, size_t n, void *buffer)
 {
     nr_buffer *b = buffer;
@@ -68,18 +73,98 @@ static int add_text(const char *text, size_t n, void *buffer)
     return b->failed ? -1 : 0;
 }
 
-/* Into our own buffer: where jansson's can't grow, sorted output of 2.14 goes on
- * without the lost bytes and reports success. */
+/* A string, number or word. A fraction gets the fewest digits that read back
+ * as the same double: 0.1, not 0.10000000000000001. */
+static void write_leaf(nr_buffer *b, const json_t *j)
+{
+    size_t digits = 1;
+    char text[64];
+    double v = json_real_value(j);
+    for (; json_is_real(j) && digits < 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", (int)digits, v);
+        if (strtod(text, NULL) == v) break;
+    }
+    if (json_dump_callback(j, add_text, b, JSON_ENCODE_ANY | JSON_REAL_PRECISION(digits)) != 0) b->failed = true;
+}
+
+static void new_line(nr_buffer *b, int depth)
+{
+    nr_buffer_printf(b, "\n%*s", 2 * depth, "");
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static void write_value(nr_buffer *b, const json_t *j, int depth);
+
+static void write_object(nr_buffer *b, const json_t *j, int depth)
+{
+    size_t n = json_object_size(j), i = 0;
+    const char **keys = malloc((n ? n : 1) * sizeof *keys), *key;
+    json_t *v, *o = (json_t *)(uintptr_t)j; /* jansson's iterators take no const */
+    if (!keys) {
+        b->failed = true;
+        return;
+    }
+    json_object_foreach(o, key, v) keys[i++] = key;
+    qsort(keys, n, sizeof *keys, compare_keys);
+    nr_buffer_text(b, "{");
+    for (i = 0; i < n && !b->failed; i++) {
+        if (i > 0) nr_buffer_text(b, ",");
+        new_line(b, depth + 1);
+        json_t *name = json_string(keys[i]);
+        if (name)
+            write_leaf(b, name);
+        else
+            b->failed = true;
+        json_decref(name);
+        nr_buffer_text(b, ": ");
+        write_value(b, json_object_get(j, keys[i]), depth + 1);
+    }
+    free(keys);
+    if (n > 0) new_line(b, depth);
+    nr_buffer_text(b, "}");
+}
+
+static void write_array(nr_buffer *b, const json_t *j, int depth)
+{
+    size_t n = json_array_size(j);
+    nr_buffer_text(b, "[");
+    for (size_t i = 0; i < n && !b->failed; i++) {
+        if (i > 0) nr_buffer_text(b, ",");
+        new_line(b, depth + 1);
+        write_value(b, json_array_get(j, i), depth + 1);
+    }
+    if (n > 0) new_line(b, depth);
+    nr_buffer_text(b, "]");
+}
+
+static void write_value(nr_buffer *b, const json_t *j, int depth)
+{
+    if (json_is_object(j))
+        write_object(b, j, depth);
+    else if (json_is_array(j))
+        write_array(b, j, depth);
+    else
+        write_leaf(b, j);
+}
+
+/* Our own writer rather than jansson's, for the digits and because sorted
+ * output of jansson 2.14 loses bytes unnoticed when its buffer can't grow. */
 nr_status nr_json_save(const json_t *j, const char *path, nr_error *err)
 {
     nr_buffer b = {0};
-    int rc = json_dump_callback(j, add_text, &b, JSON_SORT_KEYS | JSON_INDENT(2));
+    write_value(&b, j, 0);
     nr_buffer_text(&b, "\n");
-    nr_status st = rc != 0 || b.failed ? nr_fail(err, NR_E_MEMORY, "%s: out of memory writing JSON", path)
-                                       : nr_write_file(path, b.data, b.size, err);
+    nr_status st = b.failed ? nr_fail(err, NR_E_MEMORY, "%s: out of memory writing JSON", path)
+                            : nr_write_file(path, b.data, b.size, err);
     nr_buffer_free(&b);
     return st;
 }
+
+/* ---- fields ---- */
 
 static const char *kind_of(const json_t *v)
 {

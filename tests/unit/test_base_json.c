@@ -118,11 +118,16 @@ static void saves_sorted_and_loads_back(void **state)
     nr_error err;
     char folder[256];
     char *path = nr_path_join(testing_folder(folder), "x.json");
-    json_t *j = json_pack("{s:i, s:f, s:[s]}", "z", 1, "a", 0.1, "m", "t"), *back;
+    static const char source[] = "{\"z\":1,\"a\":0.1,\"m\":[\"t\\\"\\n\\u0001\",[],{}],\"e\":1e-8,\"t\":0.3333333333333333,"
+                                 "\"w\":3.0,\"big\":1e300,\"n\":null,\"\u00e9\":{\"b\":true,\"a\":-0.0}}";
+    json_t *j, *back;
+    assert_int_equal(nr_json_parse(&j, source, strlen(source), "source", &err), NR_OK);
     assert_int_equal(nr_json_save(j, path, &err), NR_OK);
     nr_map m;
     assert_int_equal(nr_map_open(&m, path, &err), NR_OK);
-    static const char want[] = "{\n  \"a\": 0.10000000000000001,\n  \"m\": [\n    \"t\"\n  ],\n  \"z\": 1\n}\n";
+    static const char want[] = "{\n  \"a\": 0.1,\n  \"big\": 1e300,\n  \"e\": 1e-8,\n  \"m\": [\n    \"t\\\"\\n\\u0001\",\n"
+                               "    [],\n    {}\n  ],\n  \"n\": null,\n  \"t\": 0.3333333333333333,\n  \"w\": 3.0,\n"
+                               "  \"z\": 1,\n  \"\u00e9\": {\n    \"a\": -0.0,\n    \"b\": true\n  }\n}\n";
     assert_int_equal(m.size, sizeof want - 1);
     assert_memory_equal(m.data, want, m.size);
     nr_map_close(&m);
