@@ -226,10 +226,11 @@ void nr_tokenizer_close(nr_tokenizer *t);
 size_t nr_tokenizer_size(const nr_tokenizer *t);
 int32_t nr_tokenizer_bos(const nr_tokenizer *t); /* -1: none */
 int32_t nr_tokenizer_eos(const nr_tokenizer *t); /* -1: none */
+#define NR_IDS_ROOM(n) (3 * (n) + 1)
 /* Encodes n bytes of any kind into ids and returns through *count how many
  * there are. cap 0 measures; else fewer than *count is NR_E_MISMATCH, so that
- * nothing unwritten is read as an id. n + 1 always fits, but where a normalizer
- * (NFC, Qwen) makes the text longer: then 3 n + 1 does. No BOS is added.
+ * nothing unwritten is read as an id. NR_IDS_ROOM(n) always fits (a normalizer
+ * such as NFC may make the text longer). No BOS is added.
  * parse_special: special-token strings become their ids (chat templates);
  * otherwise they are plain text. */
 nr_status nr_tokenizer_encode(const nr_tokenizer *t, const char *text, size_t n, bool parse_special,

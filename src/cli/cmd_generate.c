@@ -113,8 +113,8 @@ static nr_status encode(generation *g, nr_error *err)
     const nr_config *c = g->model->config;
     size_t n = g->prompt.size;
     int32_t bos = nr_tokenizer_bos(g->tokenizer) >= 0 ? nr_tokenizer_bos(g->tokenizer) : c->bos;
-    NR_TRY(nr_alloc(&g->ids, NR_MAX(n + 2, g->context + 1), sizeof *g->ids, "token ids", err));
-    NR_TRY(nr_tokenizer_encode(g->tokenizer, g->prompt.data, n, chat, g->ids, n + 1, &g->count, err));
+    NR_TRY(nr_alloc(&g->ids, NR_MAX(NR_IDS_ROOM(n) + 1, g->context + 1), sizeof *g->ids, "token ids", err));
+    NR_TRY(nr_tokenizer_encode(g->tokenizer, g->prompt.data, n, chat, g->ids, NR_IDS_ROOM(n), &g->count, err));
     /* A chat template may write the BOS itself. */
     if (c->add_bos && bos >= 0 && (g->count == 0 || g->ids[0] != bos)) {
         memmove(g->ids + 1, g->ids, g->count * sizeof *g->ids);

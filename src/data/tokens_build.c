@@ -4,7 +4,7 @@
  * Documents are read one after another into batches of BATCH_BYTES; a batch is
  * hashed and encoded in parallel, document by document, and written in order,
  * so the files are the same bytes on any number of threads. Memory: a batch of
- * text, four times as much of ids, and 16 bytes a document for finding equal
+ * text, twelve times as much room for ids, and 16 bytes a document for finding equal
  * texts. A document without any id (bytes the vocabulary lacks) is dropped.
  */
 #include <stdlib.h>
@@ -15,7 +15,6 @@
 
 #define BATCH_BYTES ((size_t)4 << 20)
 #define BATCH_DOCUMENTS 16384
-#define SHARD_IDS ((size_t)1 << 26)
 
 typedef struct {
     size_t from, size; /* in the batch's text */
@@ -33,7 +32,7 @@ typedef struct {
     nr_buffer text;
     item items[BATCH_DOCUMENTS];
     size_t item_count;
-    int32_t *ids; /* document i's from items[i].from + i on */
+    int32_t *ids; /* document i's at its place(), with room for NR_IDS_ROOM(size) */
     size_t ids_cap;
     /* what is written */
     nr_writer shard, documents;
@@ -84,10 +83,12 @@ static void hash_item(void *context, size_t i)
     d->hash = strtoull(hex, NULL, 16);
 }
 
+static int32_t *place(const builder *b, const item *d, size_t i) { return b->ids + 3 * d->from + i; }
+
 static nr_status encode(const builder *b, item *d, size_t i, nr_error *err)
 {
-    return nr_tokenizer_encode(b->source->tokenizer, b->text.data + d->from, d->size, false, b->ids + d->from + i,
-                               d->size + 1, &d->count, err);
+    return nr_tokenizer_encode(b->source->tokenizer, b->text.data + d->from, d->size, false, place(b, d, i),
+                               NR_IDS_ROOM(d->size), &d->count, err);
 }
 
 static void encode_item(void *context, size_t i)
@@ -151,7 +152,7 @@ static nr_status write_ids(builder *b, const int32_t *ids, size_t n, nr_error *e
     nr_writer_write(&b->shard, data, n * b->id_bytes);
     nr_sha256_add(b->shard_hash, data, n * b->id_bytes);
     b->shard_ids += n;
-    return b->shard_ids >= SHARD_IDS ? close_shard(b, err) : NR_OK;
+    return b->shard_ids >= b->source->shard_ids ? close_shard(b, err) : NR_OK;
 }
 
 static nr_status write_items(builder *b, nr_error *err)
@@ -159,7 +160,7 @@ static nr_status write_items(builder *b, nr_error *err)
     for (size_t i = 0; i < b->item_count; i++) {
         const item *d = &b->items[i];
         if (!d->fresh || d->count == 0) continue;
-        NR_TRY(write_ids(b, b->ids + d->from + i, d->count, err));
+        NR_TRY(write_ids(b, place(b, d, i), d->count, err));
         b->total += d->count;
         b->document_count++;
         nr_document record = {b->total, d->size, d->hash};
@@ -171,7 +172,7 @@ static nr_status write_items(builder *b, nr_error *err)
 
 static nr_status flush(builder *b, nr_error *err)
 {
-    size_t need = b->text.size + b->item_count;
+    size_t need = 3 * b->text.size + b->item_count;
     if (b->item_count == 0) return NR_OK;
     if (need > b->ids_cap) {
         free(b->ids);

@@ -94,11 +94,12 @@ static void on_scored(void *user, size_t tokens)
 
 static nr_status encode(work *w, const char *text, size_t size, size_t *count, nr_error *err)
 {
-    if (size + 1 > w->ids_cap) {
+    size_t room = NR_IDS_ROOM(size);
+    if (room > w->ids_cap) {
         free(w->ids);
         w->ids_cap = 0;
-        NR_TRY(nr_alloc(&w->ids, 2 * size + 1, sizeof *w->ids, "token ids of a document", err));
-        w->ids_cap = 2 * size + 1;
+        NR_TRY(nr_alloc(&w->ids, 2 * room, sizeof *w->ids, "token ids of a document", err));
+        w->ids_cap = 2 * room;
     }
     return nr_tokenizer_encode(w->tokenizer, text, size, false, w->ids, w->ids_cap, count, err);
 }

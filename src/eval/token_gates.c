@@ -24,9 +24,9 @@ typedef struct {
 static nr_status encode(work *w, const char *text, size_t number, nr_error *err)
 {
     size_t size = strlen(text), most = w->model->config->max_context;
-    NR_TRY(nr_alloc(&w->ids, size + 2, sizeof *w->ids, "token ids", err));
+    NR_TRY(nr_alloc(&w->ids, NR_IDS_ROOM(size) + 1, sizeof *w->ids, "token ids", err));
     NR_TRY(nr_prefix_token(w->ids, w->model, w->tokenizer, err));
-    NR_TRY(nr_tokenizer_encode(w->tokenizer, text, size, false, w->ids + 1, size + 1, &w->count, err));
+    NR_TRY(nr_tokenizer_encode(w->tokenizer, text, size, false, w->ids + 1, NR_IDS_ROOM(size), &w->count, err));
     w->count++;
     if (w->count < 2 || w->count > most)
         return nr_fail(err, NR_E_USAGE, "text %zu: expected 1 to %zu tokens, found %zu", number + 1, most - 1,
