@@ -18,6 +18,8 @@
 
 #include "data/tokens.h"
 
+#define SHARD_IDS ((size_t)1 << 26)
+
 struct nr_tokens {
     size_t file_count;
     nr_file_hash *files;
@@ -295,7 +297,7 @@ nr_status nr_tokens_open(nr_tokens **out, const nr_files *files, const nr_tokeni
     *out = NULL;
     if (files->count == 0) return nr_fail(err, NR_E_USAGE, "text: expected at least one file, found none");
     NR_TRY(nr_alloc(&t, 1, sizeof *t, "token cache", err));
-    nr_tokens_source source = {files, NULL, tokenizer, s->text_field.s, (nr_documents)s->documents, ""};
+    nr_tokens_source source = {files, NULL, tokenizer, s->text_field.s, (nr_documents)s->documents, SHARD_IDS, ""};
     NR_GO(nr_alloc(&t->files, files->count, sizeof *t->files, "file hashes", err));
     t->file_count = files->count;
     for (size_t i = 0; i < files->count; i++) NR_GO(hash_file(&t->files[i], files->paths[i], err));

@@ -35,6 +35,7 @@ typedef struct {
     const nr_tokenizer *tokenizer;
     const char *text_field;
     nr_documents documents;
+    size_t shard_ids; /* a shard ends with the document that brings it here */
     char key[65];
 } nr_tokens_source;
 

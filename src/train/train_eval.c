@@ -9,8 +9,8 @@
  * The rows are the first of the validation stream and never change. The
  * backbone runs over them once a process; its final hidden rows are kept, so
  * that later validations cost one forward pass and two products of the head.
- * Batches keep the shape of a training micro-batch: the last one is filled up
- * with rows that don't count.
+ * Batches keep the shape of a training micro-batch: what the last one has too
+ * much is filled with the first row and left out of the sums.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -140,7 +140,6 @@ static size_t fill(nr_trainer *t, int domain, size_t begin)
         nr_rows_get(t->valid[domain], row, t->row, t->first ? t->first + i * T : NULL);
         memcpy(t->ids + i * T, t->row, T * sizeof *t->ids);
         memcpy(t->targets + i * T, t->row + 1, T * sizeof *t->targets);
-        for (size_t k = 0; i >= used && k < T; k++) t->targets[i * T + k] = -1;
         t->is_new[i] = domain == NR_NEW;
     }
     return used;

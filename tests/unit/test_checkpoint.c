@@ -139,6 +139,17 @@ static void train_whole(const char *name)
     nr_trainer_close(t);
 }
 
+/* As a killed process leaves it: lines behind the saved state. */
+static void append_garbage(const char *run, const char *file)
+{
+    char *path = nr_format("%s/%s/%s", folder, run, file);
+    FILE *f = fopen(path, "ab");
+    assert_non_null(f);
+    fputs("{\"kind\": \"step\", \"cut", f);
+    fclose(f);
+    free(path);
+}
+
 static void interrupted_often(void **state)
 {
     (void)state;
@@ -156,6 +167,8 @@ static void interrupted_often(void **state)
     for (nr_status st = NR_E_INTERRUPTED; st != NR_OK; stops++) {
         char *run = in_folder("often");
         left = 1000;
+        append_garbage("often", "metrics.jsonl");
+        append_garbage("often", "events.out.tfevents.nres");
         ok(nr_trainer_resume(&t, run, &l, &err), &err);
         assert_true(t->at.step == stops * 3);
         left = 3;
@@ -168,6 +181,10 @@ static void interrupted_often(void **state)
     same_file("whole", "often", "extension.safetensors");
     same_file("whole", "often", "extension_config.json");
     same_file("whole", "often", "best/extension.safetensors");
+    size_t n, m;
+    free(bytes_of("whole", "events.out.tfevents.nres", &n));
+    free(bytes_of("often", "events.out.tfevents.nres", &m));
+    assert_int_equal(n, m);
     char *a = metrics_of("whole"), *b = metrics_of("often");
     assert_string_equal(a, b);
     free(a);
@@ -350,6 +367,66 @@ static void scores(void **state)
     nr_trainer_close(t);
 }
 
+/* AdamW by its formula: the weights after a step follow from those before it and the moments. */
+static void optimizer_steps(void **state)
+{
+    (void)state;
+    nr_trainer *t;
+    nr_error err;
+    nr_settings s = small();
+    nr_step_result r;
+    s.learning_rate = 0.01;
+    s.max_grad_norm = 0.05;
+    ok(start(&t, "steps", &s, NULL, &err), &err);
+    size_t n = t->e->weights;
+    float *values = t->e->values, *grads = t->e->grads, *m = t->m, *v = t->v;
+    float *before = malloc(n * sizeof *before), *m_before = malloc(n * sizeof *m_before);
+    for (size_t step = 1; step <= 5; step++) {
+        memcpy(before, values, n * sizeof *before);
+        memcpy(m_before, m, n * sizeof *m_before);
+        ok(nr_train_step(t, &r, &err), &err);
+        double lr = 0.01 * (double)step / 3, norm = 0;
+        if (step > 3) lr = nr_train_learning_rate(&s, step - 1);
+        assert_true(fabs(r.lr - lr) < 1e-12);
+        for (size_t i = 0; i < n; i++) norm += (double)grads[i] * grads[i];
+        norm = sqrt(norm);
+        assert_true(fabs(norm - r.norm) < 1e-5 * norm && norm > 0.05);
+        double clip = 0.05 / (norm + 1e-6);
+        for (size_t k = 0; k < t->e->param_count; k++) {
+            const nr_param *p = &t->e->params[k];
+            for (size_t i = p->offset; i < p->offset + p->shape[0] * p->shape[1]; i++) {
+                double want_m = 0.9 * m_before[i] + 0.1 * clip * grads[i];
+                double up = (m[i] / (1 - pow(0.9, (double)step))) / (sqrt(v[i] / (1 - pow(0.95, (double)step))) + 1e-8);
+                double want = before[i] - lr * (up + (p->vector ? 0 : 0.1) * before[i]);
+                assert_true(fabs(m[i] - want_m) < 1e-6 * (fabs(m_before[i]) + fabs(clip * grads[i])) + 1e-30);
+                assert_true(fabs(values[i] - want) < 1e-5 * (fabs(want) + lr));
+            }
+        }
+    }
+    free(before);
+    free(m_before);
+    nr_trainer_close(t);
+}
+
+/* best/ is the lowest score, not the latest. */
+static void best_is_the_lowest(void **state)
+{
+    (void)state;
+    nr_trainer *t;
+    nr_error err;
+    nr_settings s = small();
+    size_t n;
+    s.learning_rate = 10;
+    s.min_lr_ratio = 1;
+    ok(start(&t, "worse", &s, NULL, &err), &err);
+    ok(nr_trainer_run(t, &err), &err);
+    assert_true(t->at.last.score > t->at.best_score && t->at.best_step == 0);
+    nr_trainer_close(t);
+    char *config = bytes_of("worse", "best/extension_config.json", &n);
+    assert_non_null(strstr(config, "\"step\": 0,"));
+    free(config);
+}
+
 /* The listener hears every line of metrics.jsonl, and a line for people per validation. */
 typedef struct {
     size_t steps, evals, lines;
@@ -391,6 +468,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(interrupted_often), cmocka_unit_test(state_round_trip), cmocka_unit_test(learning_rates),
         cmocka_unit_test(micro_batches),     cmocka_unit_test(areas_under_curves), cmocka_unit_test(scores),
+        cmocka_unit_test(optimizer_steps), cmocka_unit_test(best_is_the_lowest),
         cmocka_unit_test(listener_hears),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

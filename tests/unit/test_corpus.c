@@ -234,11 +234,35 @@ static void long_documents(void **state)
     free(text);
 }
 
+/* A line may end anywhere, at the last byte of a buffer too. */
+static void lines_at_edges(void **state)
+{
+    (void)state;
+    char *text = malloc((1 << 20) + 64);
+    for (size_t size = (256 << 10) - 2; size <= (256 << 10) + 2; size++) {
+        nr_corpus *c;
+        nr_error err;
+        const char *doc;
+        size_t n;
+        memset(text, 'a', size);
+        memcpy(text + size, "\nb\r\n\nc", 7);
+        assert_int_equal(nr_corpus_open(&c, file("edge.txt", text, size + 6), "text", NR_DOCUMENTS_LINE, &err), NR_OK);
+        const size_t sizes[] = {size, 1, 1, 0};
+        for (size_t i = 0; i < 4; i++) {
+            assert_int_equal(nr_corpus_next(c, &doc, &n, &err), NR_OK);
+            assert_int_equal(n, sizes[i]);
+        }
+        nr_corpus_close(c);
+    }
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(layouts), cmocka_unit_test(rows),       cmocka_unit_test(not_utf8),
         cmocka_unit_test(empty),   cmocka_unit_test(compressed), cmocka_unit_test(long_documents),
+        cmocka_unit_test(lines_at_edges),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,7 +1,7 @@
 /* test_tokens.c - the token cache: ids, duplicates, reuse, damage, threads; and rows cut from it. */
 #include "testing.h"
 
-#include "data/data.h"
+#include "data/tokens.h"
 
 static char folder[256];
 static nr_tokenizer *tokenizer;
@@ -238,6 +238,41 @@ static void threads_change_nothing(void **state)
     nr_threads_set(0);
 }
 
+/* The same text in many small shards reads the same. */
+static void shards(void **state)
+{
+    (void)state;
+    nr_error err;
+    many_documents("shards.txt", 50);
+    nr_tokens *one = opened("shards.txt", "shards");
+    char *path = cached_file("shards", ""), *text = in_folder("shards.txt");
+    size_t n = strlen(path), count, bytes, m, size;
+    while (n > 0 && path[n - 1] == '/') path[--n] = '\0';
+    const char *paths[1] = {text};
+    nr_files files = {paths, 1};
+    nr_file_hash hash = {.size = 1};
+    snprintf(hash.sha256, sizeof hash.sha256, "%s", nr_tokens_file(one, 0, &size));
+    nr_tokens_source source = {.files = &files, .hashes = &hash, .tokenizer = tokenizer, .text_field = "text", .shard_ids = 100};
+    ok(nr_remove_folder(path, &err), &err);
+    ok(nr_tokens_build(path, &source, NULL, &err), &err);
+    nr_tokens *many = opened("shards.txt", "shards");
+    assert_string_equal(said, "");
+    assert_string_not_equal(nr_tokens_hash(one), nr_tokens_hash(many));
+    char *shard = cached_file("shards", "00005.ids");
+    free(shard);
+    for (size_t d = 0; d < 50; d++) {
+        int32_t a[200], b[200];
+        nr_tokens_document(one, d, a, &count, &bytes);
+        nr_tokens_document(many, d, b, &m, &bytes);
+        assert_int_equal(count, m);
+        assert_memory_equal(a, b, count * sizeof *a);
+    }
+    nr_tokens_close(many);
+    nr_tokens_close(one);
+    free(path);
+    free(text);
+}
+
 /* ---- rows ---- */
 
 enum { T = 7, EOS = 2 };
@@ -331,6 +366,7 @@ int main(void)
         cmocka_unit_test(ids_and_duplicates),        cmocka_unit_test(damage_is_noticed),
         cmocka_unit_test(leftovers),                 cmocka_unit_test(other_content_other_cache),
         cmocka_unit_test(broken_text_leaves_nothing), cmocka_unit_test(threads_change_nothing),
+        cmocka_unit_test(shards),
         cmocka_unit_test(rows_of_documents),         cmocka_unit_test(documents_of_another_set_are_left_out),
         cmocka_unit_test(too_short),
     };
