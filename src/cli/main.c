@@ -17,10 +17,10 @@
 #define COMMANDS(X) \
     X(inspect)      \
     X(tokenize)     \
-    X(eval)         \
-    X(generate)     \
     X(extend)       \
     X(resume)       \
+    X(eval)         \
+    X(generate)     \
     X(init)         \
     X(data)         \
     X(report)       \
