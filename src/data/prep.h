@@ -185,7 +185,8 @@ typedef struct {
 } nr_split_counts;
 
 /* Deals documents out by a hash of their text. All documents of one source go
- * to the same part; a paragraph that stands in more than one part stays in the
+ * to the same part; a part with a share gets at least one source where there
+ * are three documents or more; a paragraph that stands in more than one part stays in the
  * first of test, validation, train. out[] are filled, `s` is only read. */
 nr_status nr_split(nr_prose_set out[NR_PARTS], const nr_prose_set *s, const nr_split_options *o,
                    nr_split_counts *counts, nr_error *err);

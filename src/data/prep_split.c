@@ -129,7 +129,10 @@ nr_status nr_split(nr_prose_set out[NR_PARTS], const nr_prose_set *in, const nr_
     size_t first = 0;
     for (size_t k = 0; k < NR_PARTS && st == NR_OK; k++) {
         size_t count = 0;
-        while (first + count < in->count && part_of(order[first + count].place, o) == sequence[k]) count++;
+        while (first + count < in->count && (sequence[k] == NR_PART_TRAIN || part_of(order[first + count].place, o) == sequence[k])) count++;
+        /* A small set may have no hash below the share: a part that was asked for gets the next source. */
+        if (count == 0 && o->share[sequence[k]] > 0 && in->count - first >= NR_PARTS)
+            while (first + count < in->count && order[first + count].place == order[first].place) count++;
         s.cut = sequence[k] == NR_PART_TRAIN ? 0 : o->max_document_bytes;
         st = fill(&s, &out[sequence[k]], in, order, first, count, sequence[k], o->max_bytes[sequence[k]]);
         if (st == NR_OK) st = remember(&s);

@@ -169,6 +169,26 @@ static void limits_and_another_seed(void **state)
     nr_prose_free(&s);
 }
 
+static void small_sets_have_every_part(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed < 20; seed++) {
+        nr_prose_set s = {0}, parts[NR_PARTS] = {0};
+        nr_split_options o = {.share = {0, 0.01, 0.01}, .seed = seed};
+        nr_split_counts c = {0};
+        for (int i = 0; i < 4; i++) {
+            char name[] = {(char)('a' + i), 0}, text[] = {'x', (char)('a' + i), 0};
+            assert_int_equal(nr_prose_add(&s, name, text, NULL), NR_OK);
+        }
+        assert_int_equal(nr_split(parts, &s, &o, &c, NULL), NR_OK);
+        assert_int_equal(c.documents[NR_PART_TEST], 1);
+        assert_int_equal(c.documents[NR_PART_VALIDATION], 1);
+        assert_int_equal(c.documents[NR_PART_TRAIN], 2);
+        for (size_t k = 0; k < NR_PARTS; k++) nr_prose_free(&parts[k]);
+        nr_prose_free(&s);
+    }
+}
+
 /* ---- files ---- */
 
 static void jsonl_there_and_back(void **state)
@@ -210,7 +230,7 @@ int main(void)
         cmocka_unit_test(drops_with_a_reason),          cmocka_unit_test(foreign_sentences_take_their_paragraph),
         cmocka_unit_test(near_duplicates),              cmocka_unit_test(poor_documents_go),
         cmocka_unit_test(parts_have_nothing_in_common), cmocka_unit_test(limits_and_another_seed),
-        cmocka_unit_test(jsonl_there_and_back),
+        cmocka_unit_test(jsonl_there_and_back),         cmocka_unit_test(small_sets_have_every_part),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
