@@ -168,9 +168,9 @@ size_t nr_core_count(void);  /* cores this process may use */
 
 /* ---- threads.c: one pool, libgomp's, shared with the matrix library ---- */
 
-/* Runs task(context, i) for i in [0, tasks), spread over the threads in
- * contiguous shares. Callers cut work by shape, so that no result depends on
- * the number of threads. A call from inside a task runs in place. This is the
+/* Runs task(context, i) for i in [0, tasks), spread over the threads, whoever
+ * is free. Callers cut work by shape, so that no result depends on the number
+ * of threads or on which one ran a task. A call from inside a task runs in place. This is the
  * only way the project starts threads (clang can't compile "omp parallel" for
  * libgomp, and a second runtime beside the matrix library's is never wanted). */
 void nr_parallel(size_t tasks, void (*task)(void *context, size_t i), void *context);

@@ -3,13 +3,16 @@
  * library uses too, entered through the function that gcc's own "omp parallel"
  * calls. So gcc and clang build the same program on the same runtime.
  *
- * Every thread of the team takes one contiguous share of the tasks. The team
- * has always the full size: libgomp ends threads when a team shrinks and would
- * start them again for the next one.
+ * The threads of the team take short runs of neighbouring tasks, whoever is
+ * free: which thread ran a task never shows in a result. The team has always
+ * the full size: libgomp ends threads when a team shrinks and would start them
+ * again for the next one.
  *
  * The thread sanitizer can't see libgomp's barriers, so a build with it runs
- * the same shares on POSIX threads, which it understands.
+ * the same tasks on POSIX threads, which it understands.
  */
+#include <stdatomic.h>
+
 #include "base/base.h"
 
 #if defined(__SANITIZE_THREAD__)
@@ -23,23 +26,26 @@
 /* libgomp's interface; no compiler but gcc brings its omp.h. */
 extern void omp_set_num_threads(int n);
 extern int omp_get_max_threads(void);
-extern int omp_get_num_threads(void);
-extern int omp_get_thread_num(void);
 extern int omp_in_parallel(void);
 
 typedef struct {
     size_t tasks;
     void (*task)(void *context, size_t i);
     void *context;
+    size_t run;         /* tasks taken at once */
+    atomic_size_t next; /* first task nobody has taken */
 } job;
 
-/* Share number `part` of `parts`: the first tasks % parts shares hold one more. */
-static void run_share(const job *j, size_t part, size_t parts)
+/* Takes runs of tasks until none is left. A thread that the machine holds up
+ * leaves its later runs to the others. */
+static void work_off(job *j)
 {
-    size_t each = j->tasks / parts, more = j->tasks % parts;
-    size_t begin = part * each + NR_MIN(part, more);
-    size_t end = begin + each + (part < more);
-    for (size_t i = begin; i < end; i++) j->task(j->context, i);
+    for (;;) {
+        size_t begin = atomic_fetch_add_explicit(&j->next, j->run, memory_order_relaxed);
+        if (begin >= j->tasks) return;
+        size_t end = NR_MIN(begin + j->run, j->tasks);
+        for (size_t i = begin; i < end; i++) j->task(j->context, i);
+    }
 }
 
 void nr_threads_set(size_t n)
@@ -61,10 +67,7 @@ extern void GOMP_parallel(void (*fn)(void *), void *data, unsigned num_threads, 
 
 static bool inside(void) { return omp_in_parallel(); }
 
-static void team_member(void *data)
-{
-    run_share(data, (size_t)omp_get_thread_num(), (size_t)omp_get_num_threads());
-}
+static void team_member(void *data) { work_off(data); }
 
 static void run_team(job *j, size_t threads) { GOMP_parallel(team_member, j, (unsigned)threads, 0); }
 
@@ -74,18 +77,12 @@ static void run_team(job *j, size_t threads) { GOMP_parallel(team_member, j, (un
 
 static _Thread_local bool in_task;
 
-typedef struct {
-    const job *j;
-    size_t part, parts;
-} member;
-
 static bool inside(void) { return in_task; }
 
 static void *run_member(void *data)
 {
-    const member *m = data;
     in_task = true;
-    run_share(m->j, m->part, m->parts);
+    work_off(data);
     in_task = false;
     return NULL;
 }
@@ -96,12 +93,9 @@ static void run_team(job *j, size_t threads)
 {
     pthread_t id[MOST];
     bool started[MOST] = {false};
-    member m[MOST];
     threads = NR_MIN(threads, (size_t)MOST);
-    for (size_t i = 0; i < threads; i++) m[i] = (member){j, i, threads};
-    for (size_t i = 1; i < threads; i++) started[i] = pthread_create(&id[i], NULL, run_member, &m[i]) == 0;
-    for (size_t i = 0; i < threads; i++)
-        if (!started[i]) run_member(&m[i]);
+    for (size_t i = 1; i < threads; i++) started[i] = pthread_create(&id[i], NULL, run_member, j) == 0;
+    run_member(j);
     for (size_t i = 1; i < threads; i++)
         if (started[i]) pthread_join(id[i], NULL);
 }
@@ -110,10 +104,12 @@ static void run_team(job *j, size_t threads)
 
 void nr_parallel(size_t tasks, void (*task)(void *context, size_t i), void *context)
 {
-    job j = {tasks, task, context};
     size_t threads = nr_threads_get();
-    if (tasks <= 1 || threads <= 1 || inside())
-        run_share(&j, 0, 1);
-    else
-        run_team(&j, threads);
+    if (tasks <= 1 || threads <= 1 || inside()) {
+        for (size_t i = 0; i < tasks; i++) task(context, i);
+        return;
+    }
+    /* some eight runs a thread: few enough to keep neighbours together, enough to even out */
+    job j = {.tasks = tasks, .task = task, .context = context, .run = NR_MAX(tasks / (8 * threads), (size_t)1)};
+    run_team(&j, threads);
 }

@@ -61,6 +61,8 @@ void nr_cli_note(const char *text);
 /* $HF_HUB_CACHE, $HF_HOME/hub or ~/.cache/huggingface/hub; $XDG_CACHE_HOME/nres or ~/.cache/nres. */
 const char *nr_cli_hub_folder(void);
 const char *nr_cli_cache_folder(void);
+/* Starts the program again with short waits between parallel regions, unless the environment says how to wait. */
+void nr_cli_wait_briefly(char **argv);
 /* "1.2 GiB", "3 min 12 s" into buf. */
 const char *nr_cli_bytes(char buf[32], double bytes);
 const char *nr_cli_seconds(char buf[32], double seconds);

@@ -95,6 +95,7 @@ static int run_command(int argc, char **argv)
 int main(int argc, char **argv)
 {
     guard_standard_streams();
+    nr_cli_wait_briefly(argv);
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error that is reported, not a silent end */
     int rc = run_command(argc, argv);
     nr_cli_live_end();
