@@ -50,19 +50,24 @@ typedef struct {
 
 void nr_tokens_shard_name(char name[32], size_t shard) { snprintf(name, 32, "%05zu.ids", shard); }
 
+static int add_text(const char *text, size_t n, void *hash)
+{
+    nr_sha256_add(hash, text, n);
+    return 0;
+}
+
+/* Straight into the hash: a sorted dump into the JSON library's own buffer loses
+ * what it has no memory for and says nothing. */
 nr_status nr_tokens_index_hash(const json_t *index, char hex[65], const char *where, nr_error *err)
 {
     json_t *rest = json_copy((json_t *)(uintptr_t)index);
-    char *text = NULL;
-    if (rest && (!json_object_get(rest, "sha256") || json_object_del(rest, "sha256") == 0))
-        text = json_dumps(rest, JSON_SORT_KEYS | JSON_COMPACT);
+    nr_sha256 *h = nr_sha256_new();
+    bool whole = rest && json_object_size(rest) == json_object_size(index);
+    if (whole && json_object_get(rest, "sha256")) whole = json_object_del(rest, "sha256") == 0;
+    if (whole) whole = json_dump_callback(rest, add_text, h, JSON_SORT_KEYS | JSON_COMPACT) == 0;
     json_decref(rest);
-    nr_sha256 *h = text ? nr_sha256_new() : NULL;
-    if (h) nr_sha256_add(h, text, strlen(text));
-    free(text);
-    if (!h) return nr_fail(err, NR_E_MEMORY, "%s: out of memory for the index", where);
     nr_sha256_hex(h, hex);
-    return NR_OK;
+    return whole && hex[0] ? NR_OK : nr_fail(err, NR_E_MEMORY, "%s: out of memory for the index", where);
 }
 
 /* ---- a batch: hash, encode ---- */
@@ -249,21 +254,18 @@ static nr_status write_index(builder *b, nr_error *err)
     b->documents_hash = NULL;
     char *path = nr_path_join(b->folder, "index.json");
     json_t *files = json_array();
+    bool whole = true;
     for (size_t i = 0; i < s->files->count; i++)
-        json_array_append_new(files, json_pack("{s:I, s:s}", "size", (json_int_t)s->hashes[i].size, "sha256",
-                                               s->hashes[i].sha256));
+        whole &= json_array_append_new(files, json_pack("{s:I, s:s}", "size", (json_int_t)s->hashes[i].size, "sha256",
+                                                        s->hashes[i].sha256)) == 0;
     json_t *j = json_pack("{s:i, s:s, s:o, s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:O, s:s}", "format_version", NR_TOKENS_FORMAT,
                           "key", s->key, "files", files, "tokenizer", nr_tokenizer_fingerprint(s->tokenizer), "text_field",
                           s->text_field, "reading", (int)s->documents, "id_bytes", (json_int_t)b->id_bytes, "documents",
                           (json_int_t)b->document_count, "duplicates", (json_int_t)b->duplicates, "tokens",
                           (json_int_t)b->total, "shards", b->shards, "documents_sha256", hex);
-    if (!path || !j) {
-        st = nr_fail(err, NR_E_MEMORY, "%s: out of memory for the index", b->folder);
-        goto done;
-    }
-    NR_GO(nr_tokens_index_hash(j, hex, path, err));
-    json_object_set_new(j, "sha256", json_string(hex));
-    st = nr_json_save(j, path, err);
+    if (path && j && whole) NR_GO(nr_tokens_index_hash(j, hex, path, err));
+    whole = whole && path && j && json_object_set_new(j, "sha256", json_string(hex)) == 0;
+    st = whole ? nr_json_save(j, path, err) : nr_fail(err, NR_E_MEMORY, "%s: out of memory for the index", b->folder);
 done:
     json_decref(j);
     free(path);

@@ -175,6 +175,7 @@ nr_status nr_run_clear(const nr_trainer *t, nr_error *err)
 
 /* ---- config.json ---- */
 
+/* NULL: out of memory, or a path that is not UTF-8. */
 static json_t *files_to_json(const nr_trainer *t, const nr_run *run, size_t set)
 {
     const nr_files *f = nr_run_files(run, set);
@@ -182,7 +183,10 @@ static json_t *files_to_json(const nr_trainer *t, const nr_run *run, size_t set)
     for (size_t i = 0; i < f->count && t->tokens[set]; i++) {
         size_t size;
         const char *sha256 = nr_tokens_file(t->tokens[set], i, &size);
-        json_array_append_new(list, json_pack("{s:s, s:I, s:s}", "path", f->paths[i], "size", (json_int_t)size, "sha256", sha256));
+        json_t *one = json_pack("{s:s, s:I, s:s}", "path", f->paths[i], "size", (json_int_t)size, "sha256", sha256);
+        if (json_array_append_new(list, one) == 0) continue;
+        json_decref(list);
+        return NULL;
     }
     return list;
 }
@@ -200,9 +204,11 @@ nr_status nr_run_write_config(nr_trainer *t, const nr_run *run, nr_error *err)
 {
     char *path = nr_path_join(t->folder, "config.json");
     json_t *files = json_object(), *tokens = json_object();
+    bool whole = true;
     for (size_t set = 0; set < 4; set++) {
-        json_object_set_new(files, nr_run_sets[set], files_to_json(t, run, set));
-        if (t->tokens[set]) json_object_set_new(tokens, nr_run_sets[set], json_string(nr_tokens_hash(t->tokens[set])));
+        whole &= json_object_set_new(files, nr_run_sets[set], files_to_json(t, run, set)) == 0;
+        if (t->tokens[set])
+            whole &= json_object_set_new(tokens, nr_run_sets[set], json_string(nr_tokens_hash(t->tokens[set]))) == 0;
     }
     json_t *model = json_pack("{s:s, s:s, s:s}", "path", run->model, "name", t->model->config->name, "sha256", t->e->backbone);
     json_decref(t->config);
@@ -210,7 +216,7 @@ nr_status nr_run_write_config(nr_trainer *t, const nr_run *run, nr_error *err)
                           "command", run->command ? run->command : "", "settings", nr_settings_to_json(&t->s, NULL), "model",
                           model, "machine", machine_to_json(t), "files", files, "tokens", tokens, "cache_folder",
                           run->cache_folder);
-    nr_status st = path && t->config ? nr_json_save(t->config, path, err)
+    nr_status st = path && t->config && whole ? nr_json_save(t->config, path, err)
                                      : nr_fail(err, NR_E_MEMORY, "%s: out of memory, or a path that is not UTF-8", t->folder);
     free(path);
     return st;
