@@ -108,7 +108,9 @@ static nr_status open_checked(nr_map *m, const char *folder, const char *name, s
         nr_sha256 *h = nr_sha256_new();
         nr_sha256_add(h, m->data, m->size);
         nr_sha256_hex(h, hex);
-        if (strcmp(hex, sha256) != 0)
+        if (!hex[0])
+            st = nr_fail(err, NR_E_MEMORY, "%s: out of memory for its hash", path);
+        else if (strcmp(hex, sha256) != 0)
             st = nr_fail(err, NR_E_FORMAT, "%s: expected the SHA-256 %.12s..., found %.12s...", path, sha256, hex);
     }
     free(path);

@@ -135,7 +135,7 @@ static nr_status close_shard(builder *b, nr_error *err)
     nr_sha256_hex(b->shard_hash, hex);
     b->shard_hash = NULL;
     json_t *j = json_pack("{s:I, s:s}", "tokens", (json_int_t)b->shard_ids, "sha256", hex);
-    if (json_array_append_new(b->shards, j) != 0) return nr_fail(err, NR_E_MEMORY, "%s: out of memory", b->folder);
+    if (!hex[0] || json_array_append_new(b->shards, j) != 0) return nr_fail(err, NR_E_MEMORY, "%s: out of memory", b->folder);
     return NR_OK;
 }
 
@@ -254,7 +254,7 @@ static nr_status write_index(builder *b, nr_error *err)
     b->documents_hash = NULL;
     char *path = nr_path_join(b->folder, "index.json");
     json_t *files = json_array();
-    bool whole = true;
+    bool whole = hex[0] != '\0';
     for (size_t i = 0; i < s->files->count; i++)
         whole &= json_array_append_new(files, json_pack("{s:I, s:s}", "size", (json_int_t)s->hashes[i].size, "sha256",
                                                         s->hashes[i].sha256)) == 0;
