@@ -44,6 +44,10 @@ const char *nr_cli_cache_folder(void)
  * process 350 with libgomp's and 495 with this one. What the user set stays. */
 void nr_cli_wait_briefly(char **argv)
 {
+    char self[PATH_SIZE];
     if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
-    if (setenv("GOMP_SPINCOUNT", "3000", 1) == 0) execv("/proc/self/exe", argv); /* comes back only when it can't */
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1); /* its name, so that the process keeps it */
+    if (n <= 0 || setenv("GOMP_SPINCOUNT", "3000", 1) != 0) return;
+    self[n] = '\0';
+    execv(self, argv); /* comes back only when it can't: then the program runs as it is */
 }
