@@ -38,7 +38,7 @@ def documents(paths, limit, rng):
 
 def build(library, folder):
     program = folder + "/tokenizer_bench"
-    link = os.environ.get("NRES_LINK", "-ljansson -lz -lzstd -lcrypto -lprotobuf-c -lgumbo -ldnnl -lgomp -lm").split()
+    link = os.environ.get("NRES_LINK", "-ljansson -lz -lzstd -lcrypto -lgumbo -ldnnl -lgomp -lm").split()
     subprocess.run(["cc", "-O3", "-D_GNU_SOURCE", f"-I{here}/../include", f"-I{here}/../src", here + "/tokenizer_bench.c",
                     library, "-o", program] + link, check=True)
     return program

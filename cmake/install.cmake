@@ -11,7 +11,7 @@ add_custom_target(nres_texts ALL DEPENDS ${NRES_TEXTS})
 
 # Static linking needs the libraries that libnres stands on, so they are named
 # in Requires and Libs, not in their private forms.
-set(NRES_PC_REQUIRES "jansson zlib libzstd libcrypto libprotobuf-c gumbo")
+set(NRES_PC_REQUIRES "jansson zlib libzstd libcrypto gumbo")
 set(NRES_PC_LIBS "-lgomp -lm -lpthread")
 if(NRES_ONEDNN)
   string(PREPEND NRES_PC_LIBS "-ldnnl ")

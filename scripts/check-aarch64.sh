@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p "${1:-build/aarch64}/headers"
 build=$(realpath "${1:-build/aarch64}")
-for package in libjansson-dev zlib1g-dev libzstd-dev libssl-dev libprotobuf-c-dev libgumbo-dev; do
+for package in libjansson-dev zlib1g-dev libzstd-dev libssl-dev libgumbo-dev; do
   dpkg -L "$package" | grep '^/usr/include/.*\.h$' | while read -r header; do
     name=${header#/usr/include/}
     name=${name#*-linux-gnu/}

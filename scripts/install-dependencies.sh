@@ -6,7 +6,7 @@
 set -eu
 
 packages="gcc libc6-dev make cmake ninja-build pkg-config
-  libdnnl-dev libjansson-dev zlib1g-dev libzstd-dev libssl-dev libprotobuf-c-dev protobuf-c-compiler libgumbo-dev"
+  libdnnl-dev libjansson-dev zlib1g-dev libzstd-dev libssl-dev libgumbo-dev"
 for argument in "$@"; do
   case $argument in
   --tests) packages="$packages libcmocka-dev clang libclang-rt-14-dev valgrind crossbuild-essential-arm64" ;;

@@ -133,7 +133,7 @@ class Nres:
         if library.endswith(".a"):
             shared = os.path.join(folder, "libnres.so")
             subprocess.run(["cc", "-shared", "-o", shared, "-Wl,--whole-archive", library, "-Wl,--no-whole-archive"] +
-                           os.environ.get("NRES_LINK", "-ljansson -lz -lzstd -lcrypto -lprotobuf-c -lgumbo -ldnnl -lgomp -lm").split(),
+                           os.environ.get("NRES_LINK", "-ljansson -lz -lzstd -lcrypto -lgumbo -ldnnl -lgomp -lm").split(),
                            check=True)
             library = shared
         self.lib = ctypes.CDLL(library)
