@@ -34,7 +34,8 @@ static void every_task_runs_once(void **state)
         }
 }
 
-static void shares_are_contiguous(void **state)
+/* Neighbours stay together: 1009 tasks on 4 threads are 33 runs of 31. */
+static void neighbours_stay_together(void **state)
 {
     (void)state;
     static record r;
@@ -42,7 +43,26 @@ static void shares_are_contiguous(void **state)
     nr_parallel(TASKS, note, &r);
     size_t changes = 0;
     for (size_t i = 1; i < TASKS; i++) changes += !pthread_equal(r.who[i - 1], r.who[i]);
-    assert_int_equal(changes, 3);
+    assert_in_range(changes, 0, 32);
+}
+
+enum { UNEVEN = 64, ITS_RUN = UNEVEN / (8 * 2) };
+
+/* Task 0 ends only when every run but its own is done. */
+static void held_up(void *context, size_t i)
+{
+    int *done = context;
+    while (i == 0 && __atomic_load_n(done, __ATOMIC_SEQ_CST) < UNEVEN - ITS_RUN) sched_yield();
+    __atomic_fetch_add(done, 1, __ATOMIC_SEQ_CST);
+}
+
+static void a_thread_held_up_leaves_its_work_to_others(void **state)
+{
+    (void)state;
+    int done = 0;
+    nr_threads_set(2);
+    nr_parallel(UNEVEN, held_up, &done);
+    assert_int_equal(done, UNEVEN);
 }
 
 /* Two tasks that wait for each other end only if they run at the same time. */
@@ -119,7 +139,8 @@ static void default_is_all_cores(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_task_runs_once),       cmocka_unit_test(shares_are_contiguous),
+        cmocka_unit_test(every_task_runs_once),       cmocka_unit_test(neighbours_stay_together),
+        cmocka_unit_test(a_thread_held_up_leaves_its_work_to_others),
         cmocka_unit_test(tasks_run_at_the_same_time), cmocka_unit_test(nested_calls_run_in_place),
         cmocka_unit_test(results_are_visible_after_the_call), cmocka_unit_test(default_is_all_cores),
     };
