@@ -122,6 +122,7 @@ static void on_progress(void *user, const char *what, double done, double total,
     double now = nr_clock();
     if (strncmp(screen.what, what, sizeof screen.what - 1) != 0) {
         snprintf(screen.what, sizeof screen.what, "%s", what);
+        screen.note[0] = '\0'; /* it spoke of the work before */
         screen.began = now;
         screen.began_done = done;
         if (!screen.live) screen.printed = now; /* short work prints no line at all */

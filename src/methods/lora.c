@@ -96,9 +96,7 @@ static bool has_site(const nr_extension *e, nr_site s)
 static const nr_param *param(const nr_hook *h, nr_site s)
 {
     const lora *t = h->e->state;
-    size_t rank = 0;
-    for (size_t l = 0; l < h->layer; l++) rank += h->e->layer_on[l];
-    return &h->e->params[2 * (rank * t->count + t->order[s])];
+    return &h->e->params[2 * (nr_extension_rank(h->e, h->layer) * t->count + t->order[s])];
 }
 
 static nr_status site(nr_hook *h, nr_site s, void *y, nr_slot slot, const void *x, nr_error *err)

@@ -97,10 +97,8 @@ static nr_status declare(nr_extension *e, nr_error *err)
 /* Parameter k of the hook's layer; NULL where the settings have none. */
 static const nr_param *param(const nr_hook *h, size_t k)
 {
-    size_t rank = 0, count = per_layer(h->e);
-    if (k >= count) return NULL;
-    for (size_t l = 0; l < h->layer; l++) rank += h->e->layer_on[l];
-    return &h->e->params[rank * count + k];
+    size_t count = per_layer(h->e);
+    return k < count ? &h->e->params[nr_extension_rank(h->e, h->layer) * count + k] : NULL;
 }
 
 static void *value(const nr_hook *h, size_t k)

@@ -24,6 +24,13 @@ void *nr_param_grad(const nr_extension *e, const nr_param *p)
     return e->grads ? (char *)e->grads + p->offset * e->model->ops->real_size : NULL;
 }
 
+size_t nr_extension_rank(const nr_extension *e, size_t layer)
+{
+    size_t rank = 0;
+    for (size_t l = 0; l < layer; l++) rank += e->layer_on[l];
+    return rank;
+}
+
 double nr_extension_budget(const nr_extension *e)
 {
     return e->settings.extra / 100 * (double)nr_model_weight_count(e->model->config);

@@ -121,6 +121,8 @@ void *nr_param_grad(const struct nr_extension *e, const nr_param *p);
 nr_status nr_extension_train(struct nr_extension *e, nr_error *err);
 /* Packs every linear again from values: after an update or a load. */
 nr_status nr_extension_repack(struct nr_extension *e, nr_error *err);
+/* Place of an extended layer among the extended ones: params stand in that order. */
+size_t nr_extension_rank(const struct nr_extension *e, size_t layer);
 /* Extra weights that the budget allows: extra / 100 of all backbone weights. */
 double nr_extension_budget(const struct nr_extension *e);
 /* Writes config and weights; record may be NULL. Files appear atomically,
