@@ -1,7 +1,7 @@
 /*
  * test_real_model.c - SmolLM2-135M-Instruct itself: bits per byte against
- * lm-evaluation-harness, greedy text against transformers (gen_eval.py real,
- * gen_generate.py greedy), both in fp32.
+ * lm-evaluation-harness, greedy text and logits against transformers
+ * (gen_eval.py real, gen_generate.py greedy, gen_logits.py), all in fp32.
  *
  * The model is $NRES_TEST_MODEL, or the one that the quickstart keeps in the
  * cache folder; without it the test is skipped (77). Texts that aren't part of
@@ -115,6 +115,47 @@ static void greedy_text_is_the_same(void **state)
     json_decref(j);
 }
 
+/* |ours - theirs| / |theirs| over the kept entries: 1e-5 is float rounding through 30 layers. */
+static void logits_are_the_same(void **state)
+{
+    (void)state;
+    enum { T = 67, EVERY = 16 };
+    nr_safetensors *file;
+    nr_pass *p;
+    nr_error err;
+    int32_t ids[T];
+    nr_pass_options opt = {.B = 1, .T = T};
+    ok(nr_safetensors_open(&file, NRES_FIXTURES "/eval/logits.safetensors", &err), &err);
+    const nr_tensor *want_ids = nr_safetensors_find(file, "ids"), *rows = nr_safetensors_find(file, "rows"),
+                    *want = nr_safetensors_find(file, "logits");
+    assert_int_equal(want_ids->shape[0], T);
+    for (size_t i = 0; i < T; i++) {
+        float id;
+        nr_dequantise(&id, want_ids->data + 4 * i, NR_F32, 1);
+        ids[i] = (int32_t)id;
+    }
+    ok(nr_pass_new(&p, model, NULL, 0, &opt, &err), &err);
+    nr_batch b = {.B = 1, .T = T, .ids = ids};
+    ok(nr_pass_forward(p, &b, &err), &err);
+    for (size_t r = 0; r < rows->shape[0]; r++) {
+        float row, theirs[49152 / EVERY];
+        const float *ours;
+        double off = 0, size = 0;
+        nr_dequantise(&row, rows->data + 4 * r, NR_F32, 1);
+        nr_tensor_read(theirs, want, r, 1);
+        ok(nr_pass_logits(p, (const void **)&ours, (size_t)row, 1, &err), &err);
+        for (size_t k = 0; k < NR_COUNT(theirs); k++) {
+            double d = (double)ours[k * EVERY] - (double)theirs[k];
+            off += d * d;
+            size += (double)theirs[k] * (double)theirs[k];
+        }
+        printf("logits of row %.0f: error %.1e\n", (double)row, sqrt(off / size));
+        assert_true(sqrt(off / size) <= 1e-5);
+    }
+    nr_pass_free(p);
+    nr_safetensors_close(file);
+}
+
 static void model_path(char path[512])
 {
     const char *given = getenv("NRES_TEST_MODEL"), *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
@@ -132,6 +173,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equals_the_harness),
         cmocka_unit_test(greedy_text_is_the_same),
+        cmocka_unit_test(logits_are_the_same),
     };
     model_path(path);
     if (!nr_path_exists(path)) {
