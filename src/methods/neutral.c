@@ -230,7 +230,7 @@ const nr_method nr_method_neutral = {
     .summary = "neutral residues: gated adapters beside each FFN, kept near zero on old text",
     .math = "y = FFN(x) + g(w.x) W_out (act(W_gate x) * W_in x)",
     .source = "arXiv 2410.02744",
-    .learning_rate = 3e-3,
+    .learning_rate = 1e-2,
     .declare = declare,
     .activations = activations,
     .activation_count = NR_COUNT(activations),

@@ -79,7 +79,7 @@ struct nr_method {
     const char *summary;     /* one line */
     const char *math;        /* y = ... */
     const char *source;      /* paper */
-    double learning_rate;    /* default of short CPU runs, chosen on validation */
+    double learning_rate;    /* default, for short runs of some 1e5 to 1e6 tokens */
     /* Declares params with nr_extension_declare and sets width. */
     nr_status (*declare)(struct nr_extension *e, nr_error *err);
     /* Once memory and linears are there, and again once gradients are: whatever points at them. */
