@@ -17,6 +17,6 @@ for rate; do
     --new-validation "$text/fr-manuals.validation.jsonl" --old-validation "$text/en-wikipedia.validation.jsonl"
     -o "$folder/$rate" --steps "$steps" --eval-steps 0 --eval-tokens 8192 --save-every 1000000 --lr "$rate")
   "${command[@]}" >"$folder/log" 2>&1 || { cat "$folder/log" >&2; exit 1; }
-  last="$(grep '"kind":"eval"' "$folder/$rate/metrics.jsonl" | tail -n 1)"
+  last="$(grep -E '"kind": ?"eval"' "$folder/$rate/metrics.jsonl" | tail -n 1)"
   printf '{"learning_rate":%s,"steps":%s,"validation":%s}\n' "$rate" "$steps" "$last"
 done
