@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # sweep.sh - tries learning rates on the quickstart's text: one short run each,
 # judged on validation text alone (lowest sum of old and new bits per byte).
-# Prints one JSON line a run; the lines that chose the quickstart's rate stand
+# Prints one JSON line a run; what has been run so far stands
 # in results/sweep_learning_rate.jsonl.
 #
 #   scripts/sweep.sh NRES MODEL STEPS RATE...
