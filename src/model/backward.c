@@ -102,9 +102,7 @@ static nr_status attention_back(place *at, nr_error *err)
     const nr_ops *ops = p->ops;
     size_t n = at->n;
     void *dxn = p->s.block_out;
-    nr_attention a = {.B = at->b->B, .Tq = at->b->T, .H = c->H, .K = c->K, .D = c->D, .k_stride = c->K * c->D,
-                      .k_batch = at->b->T * c->K * c->D, .first = at->b->first};
-    a.scale = (float)(1 / __builtin_sqrt((double)c->D));
+    nr_attention a = nr_pass_attention(p, at->b);
     ops->to_act(p->s.dy, p->s.dx, n * c->C);
     /* x_mid = x_in + o(attended) */
     NR_TRY(site_back(at, NR_O, p->s.dattended, NR_ACT, p->s.dy, s->attended, false, err));

@@ -15,6 +15,13 @@ void *nr_at(const nr_pass *p, void *base, nr_slot slot, size_t element)
     return (char *)base + element * (slot == NR_REAL ? p->ops->real_size : p->ops->act_size);
 }
 
+nr_attention nr_pass_attention(const nr_pass *p, const nr_batch *b)
+{
+    const nr_config *c = p->config;
+    return (nr_attention){.B = b->B, .Tq = b->T, .H = c->H, .K = c->K, .D = c->D, .k_stride = c->K * c->D,
+                          .k_batch = b->T * c->K * c->D, .scale = (float)(1 / __builtin_sqrt((double)c->D)), .first = b->first};
+}
+
 typedef struct {
     char *dst;
     const char *src;
@@ -82,9 +89,7 @@ static nr_status attention(nr_pass *p, size_t d, const nr_layer *layer, nr_saved
     NR_TRY(site(p, d, NR_V, s->v, NR_ACT, p->s.xn, false, b, err));
     ops->rotary(s->q, p->rope, p->pos, n, c->H, c->D, false);
     ops->rotary(s->k, p->rope, p->pos, n, c->K, c->D, false);
-    nr_attention a = {.B = b->B, .Tq = b->T, .H = c->H, .K = c->K, .D = c->D, .k_stride = c->K * c->D,
-                      .k_batch = b->T * c->K * c->D, .first = b->first};
-    a.scale = (float)(1 / __builtin_sqrt((double)c->D));
+    nr_attention a = nr_pass_attention(p, b);
     const void *k = s->k, *v = s->v;
     if (p->opt.cache_context) {
         append_cache(p, d, s, b);

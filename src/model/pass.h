@@ -92,6 +92,8 @@ const nr_layer *nr_pass_layer(const nr_pass *p, size_t depth, size_t *number, bo
 nr_hook nr_pass_hook(nr_pass *p, size_t ext, size_t depth, size_t number, const nr_batch *b);
 /* Whether extension i has hooks at backbone layer `number`. */
 bool nr_pass_extends(const nr_pass *p, size_t ext, size_t number, bool own);
+/* Attention of a batch over its own keys, as training lays them out. */
+nr_attention nr_pass_attention(const nr_pass *p, const nr_batch *b);
 void *nr_at(const nr_pass *p, void *base, nr_slot slot, size_t element);
 void nr_copy(void *dst, const void *src, size_t bytes); /* in parallel */
 /* Runs depth d from saved[d].x_in into x (real (n, C)); again: a second run in backward. */
