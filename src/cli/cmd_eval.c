@@ -108,16 +108,17 @@ static void print_auc(const json_t *list)
     const json_t *o;
     if (n == 0) return;
     json_array_foreach(list, i, o) {
-        double auc = json_number_value(json_object_get(o, "auc"));
+        double auc = json_number_value(json_object_get(o, "auc_abs"));
         sum += auc;
         if (auc > most) most = auc, best = i;
     }
-    printf("\nGate as a detector of new text (area under the curve)\n  mean over layers %.4f, best %.4f in layer %lld\n",
+    printf("\n|g| as a detector of new text (area under the curve)\n  mean over layers %.4f, best %.4f in layer %lld\n",
            sum / (double)n, most, (long long)json_integer_value(json_object_get(json_array_get(list, best), "layer")));
     if (!layers) return;
-    printf("\n  %-12s%11s\n", "layer", "AUC");
+    printf("\n  %-12s%11s%11s\n", "layer", "AUC of |g|", "AUC of g");
     json_array_foreach(list, i, o) {
         printf("  %-12lld", (long long)json_integer_value(json_object_get(o, "layer")));
+        print_number(o, "auc_abs", 11, 4);
         print_number(o, "auc", 11, 4);
         putchar('\n');
     }

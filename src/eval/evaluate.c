@@ -215,11 +215,13 @@ static json_t *auc_json(const nr_thinned gates[2], size_t L)
     json_t *list = json_array();
     size_t n[2] = {nr_thinned_count(&gates[0]), nr_thinned_count(&gates[1])};
     for (size_t l = 0; gates[0].values && gates[1].values && n[0] && n[1] && l < L; l++) {
-        double auc = nr_domain_auc(gates[0].values + l * gates[0].cap, n[0], gates[1].values + l * gates[1].cap, n[1]);
+        float *old = gates[0].values + l * gates[0].cap, *new_ = gates[1].values + l * gates[1].cap;
+        double auc = nr_domain_auc(old, n[0], new_, n[1]);
         if (isnan(auc)) continue; /* a layer without a gate */
         json_t *o = json_object();
         put_size(o, "layer", l);
         put(o, "auc", auc);
+        put(o, "auc_abs", nr_domain_auc_abs(old, n[0], new_, n[1]));
         put_size(o, "old_tokens", n[0]);
         put_size(o, "new_tokens", n[1]);
         json_array_append_new(list, o);

@@ -238,29 +238,28 @@ static void ratio(const nr_report_data *d, bool standalone, nr_buffer *svg, nr_b
 static void detector(const nr_report_data *d, bool standalone, nr_buffer *svg, nr_buffer *numbers)
 {
     const json_t *list = json_object_get(d->eval, "gate_auc"), *o;
-    points p = {0}, chance = {0};
+    points of[3] = {{0}}; /* |g|, g, chance */
+    bool evaluated = json_array_size(list) > 0;
     size_t i;
-    const char *key = "auc";
-    if (json_array_size(list) == 0) {
-        list = json_object_get(json_array_get(d->evals, json_array_size(d->evals) - 1), "layers");
-        key = "gate_auc";
-    }
-    if (json_array_size(list) > 0 && take(&p, json_array_size(list)) && take(&chance, json_array_size(list))) {
+    if (!evaluated) list = json_object_get(json_array_get(d->evals, json_array_size(d->evals) - 1), "layers");
+    if (json_array_size(list) > 0 && take(&of[0], json_array_size(list)) && take(&of[1], json_array_size(list)) && take(&of[2], json_array_size(list))) {
         json_array_foreach(list, i, o) {
-            double layer = nr_report_number(o, "layer"), v = nr_report_number(o, key);
-            if (!isfinite(v) || !isfinite(layer)) continue;
-            put(&p, layer, v);
-            put(&chance, layer, 0.5);
+            double layer = nr_report_number(o, "layer"), size = nr_report_number(o, evaluated ? "auc_abs" : "gate_auc_abs"),
+                   value = nr_report_number(o, evaluated ? "auc" : "gate_auc");
+            if (!isfinite(size) || !isfinite(value) || !isfinite(layer)) continue;
+            put(&of[0], layer, size);
+            put(&of[1], layer, value);
+            put(&of[2], layer, 0.5);
         }
-        nr_series series[] = {{.name = "gate", .style = "third", .x = p.x, .y = p.y, .count = p.count, .points = true},
-                              {.name = "chance", .style = "base", .x = chance.x, .y = chance.y, .count = chance.count, .dashed = true}};
+        nr_series series[] = {{.name = "|g|", .style = "third", .x = of[0].x, .y = of[0].y, .count = of[0].count, .points = true},
+                              {.name = "g", .style = "third", .x = of[1].x, .y = of[1].y, .count = of[1].count, .faint = true},
+                              {.name = "chance", .style = "base", .x = of[2].x, .y = of[2].y, .count = of[2].count, .dashed = true}};
         nr_chart c = {.id = "detector", .title = "The gate as a detector of new text, by layer",
-                      .description = "Area under the curve when each layer's gate tells tokens of new text from tokens of old text: 1 always, 0.5 by chance.",
-                      .x_label = "layer", .y_label = "area under the curve", .series = series, .series_count = 2, .whole_x = true, .digits = 2};
-        if (p.count > 0) draw(&c, standalone, svg, numbers);
+                      .description = "Area under the curve when the size of each layer's gate, |g|, or its value, g, tells tokens of new text from tokens of old text: 1 always, 0.5 by chance. An ELU gate that opens towards -1 has a large |g| and a small g.",
+                      .x_label = "layer", .y_label = "area under the curve", .series = series, .series_count = 3, .whole_x = true, .digits = 2};
+        if (of[0].count > 0) draw(&c, standalone, svg, numbers);
     }
-    drop(&p);
-    drop(&chance);
+    for (i = 0; i < 3; i++) drop(&of[i]);
 }
 
 static const struct {

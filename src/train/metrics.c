@@ -10,8 +10,8 @@
  *                tokens (so far), seconds, tokens_per_second
  *   kind "eval"  step, score, best, per domain old and new: rows, tokens, bytes,
  *                bits_per_byte, backbone_bits_per_byte, nats_per_token, kl,
- *                top1_agreement; layers: gate_auc and per domain mean_abs_gate,
- *                norm_ratio; seconds
+ *                top1_agreement; layers: gate_auc (of g), gate_auc_abs (of |g|) and per
+ *                domain mean_abs_gate, norm_ratio; seconds
  * Only "seconds" and "tokens_per_second" depend on the clock. A step line holds
  * that step alone, no mean since the line before, so that a resumed run writes
  * the same lines.
@@ -222,6 +222,7 @@ static void add_layers(nr_trainer *t)
     for (size_t l = 0; l < t->model->config->L; l++) {
         nr_buffer_printf(&t->line, "%s{\"layer\": %zu", l ? ", " : "", l);
         add_number(&t->line, "gate_auc", v->auc[l]);
+        add_number(&t->line, "gate_auc_abs", v->auc_abs[l]);
         for (int d = 0; d < 2; d++) {
             double n = (double)v->domain[d].tokens;
             if (!v->domain[d].present) continue;

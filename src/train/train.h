@@ -71,7 +71,7 @@ typedef struct {
     uint8_t *same;           /* (n) */
     float *gate;             /* (L, old tokens + new tokens) */
     double *gate_sum[2], *ratio_sum[2]; /* (L): |g|, |g a| / |FFN| */
-    double *auc;             /* (L) */
+    double *auc, *auc_abs;   /* (L): of g, of |g| */
 } nr_validation;
 
 struct nr_trainer {
@@ -152,6 +152,8 @@ void nr_validation_free(nr_validation *v);
 nr_status nr_validate(nr_trainer *t, nr_error *err);
 /* Area under the curve of telling new from old by x > threshold; sorts both. NaN where either is empty or not a number. */
 double nr_domain_auc(float *old, size_t old_count, float *new_, size_t new_count);
+/* The same by |x| > threshold; leaves |x| in both. */
+double nr_domain_auc_abs(float *old, size_t old_count, float *new_, size_t new_count);
 
 /* ---- checkpoint.c ---- */
 nr_status nr_state_save(nr_trainer *t, nr_error *err);

@@ -39,7 +39,7 @@ size_t nr_validation_bytes(const nr_model *m, const nr_settings *s, size_t B)
     size_t rows[2] = {nr_validation_rows(s), nr_validation_rows(s)};
     sizes z = sizes_of(m, s->context, B, 256, rows); /* 256: about what a pass takes for its logits */
     return (z.hidden[0] + z.hidden[1]) * m->ops->act_size + z.logits * m->ops->real_size + z.gate * sizeof(float) +
-           (3 * z.observed + 2 * z.tokens_wide + 5 * z.layers) * sizeof(double) + z.tokens_wide;
+           (3 * z.observed + 2 * z.tokens_wide + 6 * z.layers) * sizeof(double) + z.tokens_wide;
 }
 
 nr_status nr_validation_new(nr_trainer *t, nr_error *err)
@@ -59,6 +59,7 @@ nr_status nr_validation_new(nr_trainer *t, nr_error *err)
     NR_TRY(nr_alloc(&v->same, z.tokens_wide, 1, what, err));
     NR_TRY(nr_alloc(&v->gate, z.gate, sizeof(float), what, err));
     NR_TRY(nr_alloc(&v->auc, z.layers, sizeof(double), what, err));
+    NR_TRY(nr_alloc(&v->auc_abs, z.layers, sizeof(double), what, err));
     for (int d = 0; d < 2; d++) {
         NR_TRY(nr_alloc(&v->hidden[d], z.hidden[d], ops->act_size, what, err));
         NR_TRY(nr_alloc(&v->gate_sum[d], z.layers, sizeof(double), what, err));
@@ -83,6 +84,7 @@ void nr_validation_free(nr_validation *v)
     free(v->same);
     free(v->gate);
     free(v->auc);
+    free(v->auc_abs);
 }
 
 /* ---- area under the curve ---- */
@@ -114,6 +116,13 @@ double nr_domain_auc(float *old, size_t old_count, float *new_, size_t new_count
     return wins / ((double)old_count * (double)new_count);
 }
 
+double nr_domain_auc_abs(float *old, size_t old_count, float *new_, size_t new_count)
+{
+    for (size_t i = 0; i < old_count; i++) old[i] = fabsf(old[i]);
+    for (size_t i = 0; i < new_count; i++) new_[i] = fabsf(new_[i]);
+    return nr_domain_auc(old, old_count, new_, new_count);
+}
+
 static size_t tokens_of(const nr_trainer *t, int d) { return t->val.rows[d] * t->s.context; }
 
 /* Where layer l keeps the gates of a domain: old ones, then new ones. */
@@ -126,7 +135,9 @@ static float *gates(const nr_trainer *t, size_t l, int domain)
 static void layer_auc(void *context, size_t l)
 {
     nr_trainer *t = context;
-    t->val.auc[l] = nr_domain_auc(gates(t, l, NR_OLD), tokens_of(t, NR_OLD), gates(t, l, NR_NEW), tokens_of(t, NR_NEW));
+    float *old = gates(t, l, NR_OLD), *new_ = gates(t, l, NR_NEW);
+    t->val.auc[l] = nr_domain_auc(old, tokens_of(t, NR_OLD), new_, tokens_of(t, NR_NEW));
+    t->val.auc_abs[l] = nr_domain_auc_abs(old, tokens_of(t, NR_OLD), new_, tokens_of(t, NR_NEW));
 }
 
 /* ---- one batch ---- */

@@ -10,8 +10,8 @@ awk 'BEGIN {
     printf "{\"kind\": \"eval\", \"step\": %d, \"best\": true, \"old\": {\"bits_per_byte\": %.4f, \"backbone_bits_per_byte\": 1.05, \"kl\": 0.01}, ", s, 1.05 - s / 3000
     printf "\"new\": {\"bits_per_byte\": %.4f, \"backbone_bits_per_byte\": 1.6}, \"layers\": [", 1.6 - s / 200
     for (l = 0; l < 4; l++)
-      printf "%s{\"layer\": %d, \"gate_auc\": 0.%d, \"old\": {\"mean_abs_gate\": 0.02, \"norm_ratio\": 0.01}, \"new\": {\"mean_abs_gate\": 0.2, \"norm_ratio\": 0.3}}", \
-        l ? ", " : "", l, 6 + l
+      printf "%s{\"layer\": %d, \"gate_auc\": 0.%d, \"gate_auc_abs\": 0.%d, \"old\": {\"mean_abs_gate\": 0.02, \"norm_ratio\": 0.01}, \"new\": {\"mean_abs_gate\": 0.2, \"norm_ratio\": 0.3}}", \
+        l ? ", " : "", l, 6 + l, 6 + l
     print "]}"
   }
 }' >run/metrics.jsonl

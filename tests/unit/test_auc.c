@@ -37,6 +37,9 @@ static void knows_the_ends(void **state)
     assert_true(nr_domain_auc(high, 2, low, 3) == 0);
     assert_true(nr_domain_auc(same, 3, equal, 2) == 0.5);
     assert_true(isnan(nr_domain_auc(low, 3, bad, 2)));
+    float near_zero[] = {-0.1f, 0.2f, 0}, below[] = {-0.9f, -0.5f}; /* opens downwards */
+    assert_true(nr_domain_auc(near_zero, 3, below, 2) == 0);
+    assert_true(nr_domain_auc_abs(near_zero, 3, below, 2) == 1);
     assert_true(isnan(nr_domain_auc(low, 0, high, 2)));
     assert_true(isnan(nr_domain_auc(low, 3, high, 0)));
 }

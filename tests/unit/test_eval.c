@@ -337,6 +337,7 @@ static void layer_figures(void **state)
     for (size_t i = 0; i < 3; i++) {
         near(json_array_get(auc, i), "layer", (double)i + 1, 0);
         near(json_array_get(auc, i), "auc", 0.5, 1e-12);
+        near(json_array_get(auc, i), "auc_abs", 0.5, 1e-12);
         near(json_array_get(auc, i), "old_tokens", (double)n, 0);
     }
     /* by token: row i + 1 of the pass is token i's */

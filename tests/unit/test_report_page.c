@@ -42,7 +42,7 @@ static nr_status load(nr_report_data *d, const char *eval, const char *gates, co
 #define EVAL(n, bits)                                                                                                          \
     "{\"kind\": \"eval\", \"step\": " #n ", \"old\": {\"bits_per_byte\": 1.0, \"backbone_bits_per_byte\": 1.1, \"kl\": 0.02}, " \
     "\"new\": {\"bits_per_byte\": " #bits ", \"backbone_bits_per_byte\": 1.6}, "                                               \
-    "\"layers\": [{\"layer\": 0, \"gate_auc\": 0.9, \"old\": {\"mean_abs_gate\": 0.1, \"norm_ratio\": 0.2}, "                  \
+    "\"layers\": [{\"layer\": 0, \"gate_auc\": 0.9, \"gate_auc_abs\": 0.9, \"old\": {\"mean_abs_gate\": 0.1, \"norm_ratio\": 0.2}, "                  \
     "\"new\": {\"mean_abs_gate\": 0.3, \"norm_ratio\": 0.4}}]}\n"
 
 #define FILE_JSON(path, domain, before, after)                                                                                      \
