@@ -350,6 +350,24 @@ void nr_session_rewind(nr_session *s, size_t n);
  * templates are refused by name. system may be NULL. */
 nr_status nr_chat_format(char **out, const nr_model *m, const char *system, const char *user, nr_error *err);
 
+/* ---- speed ---------------------------------------------------------------- */
+
+enum { NR_BENCH_MACHINE = 1, NR_BENCH_TRAIN = 2, NR_BENCH_FORWARD = 4, NR_BENCH_PROMPT = 8, NR_BENCH_GENERATE = 16 };
+
+typedef struct {
+    unsigned tests;         /* NR_BENCH_* */
+    size_t repetitions;     /* timed ones; two more run before them */
+    size_t prompt, generate; /* tokens */
+    bool profile;           /* add the seconds, rates and share of every operation */
+    const char *hub_folder; /* may be NULL */
+} nr_bench_options;
+
+/* Measures training steps, forward passes, prompts and generation of a fresh
+ * extension with settings s on random ids. *json (malloc'ed, the caller frees)
+ * is what `nres bench --json` prints. */
+nr_status nr_bench(char **json, const char *model, const nr_settings *s, const nr_bench_options *opt,
+                   const nr_listener *l, nr_error *err);
+
 #ifdef __cplusplus
 }
 #endif

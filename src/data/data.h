@@ -63,6 +63,8 @@ typedef struct nr_rows nr_rows;
 nr_status nr_rows_open(nr_rows **out, const nr_tokens *t, const nr_tokens *without, size_t context, int32_t eos,
                        uint64_t seed, bool is_new, double validation_share, bool validation, const char *what,
                        nr_error *err);
+/* Rows of random ids below V, without any text: for measuring speed. */
+nr_status nr_rows_random(nr_rows **out, size_t context, size_t count, size_t V, uint64_t seed, nr_error *err);
 void nr_rows_close(nr_rows *r);
 size_t nr_rows_count(const nr_rows *r);
 size_t nr_rows_documents(const nr_rows *r);

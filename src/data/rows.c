@@ -16,12 +16,14 @@
 #include "data/prep.h"
 
 struct nr_rows {
-    const nr_tokens *tokens;
+    const nr_tokens *tokens; /* NULL: random ids */
     size_t context, count, left_out;
     int32_t eos;
     size_t documents;
     size_t *document; /* (documents) number in the tokens */
     size_t *start;    /* (documents + 1) position in the stream */
+    size_t V;         /* random ids: below this */
+    uint64_t seed;
 };
 
 bool nr_split_is_validation(uint64_t seed, bool is_new, size_t document, double share)
@@ -86,6 +88,13 @@ nr_status nr_rows_open(nr_rows **out, const nr_tokens *t, const nr_tokens *witho
     return st;
 }
 
+nr_status nr_rows_random(nr_rows **out, size_t context, size_t count, size_t V, uint64_t seed, nr_error *err)
+{
+    NR_TRY(nr_alloc(out, 1, sizeof **out, "rows", err));
+    **out = (nr_rows){.context = context, .count = count, .V = V, .seed = seed};
+    return NR_OK;
+}
+
 void nr_rows_close(nr_rows *r)
 {
     if (!r) return;
@@ -112,8 +121,19 @@ static size_t document_at(const nr_rows *r, size_t at)
     return low;
 }
 
+static void random_row(const nr_rows *r, size_t i, int32_t *ids, int32_t *first)
+{
+    size_t T = r->context;
+    for (size_t k = 0; k <= T; k++) ids[k] = (int32_t)(nr_rng_u64(r->seed, NR_RNG_TEST, i * (T + 1) + k) % r->V);
+    if (first) memset(first, 0, T * sizeof *first);
+}
+
 void nr_rows_get(const nr_rows *r, size_t i, int32_t *ids, int32_t *first)
 {
+    if (!r->tokens) {
+        random_row(r, i, ids, first);
+        return;
+    }
     size_t T = r->context, begin = i * T, at = begin, d = document_at(r, begin);
     while (at <= begin + T) {
         size_t text_end = r->start[d + 1] - 1, end = NR_MIN(r->start[d + 1], begin + T + 1);

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "kernels/rate.h"
 #include "train/train.h"
 
 #define OTHER_WORK 1.3   /* norms, rotary, losses, optimizer beside the products; measured on SmolLM2-135M */
@@ -47,37 +48,10 @@ static size_t disk_bytes(const nr_run *run, const nr_settings *s, size_t weights
 
 /* ---- time ---- */
 
-/* Operations a second of the product (n, C) x (C, F) that the model is made of; 0 where it can't be tried. */
-static double product_rate(const nr_model *m, size_t rows)
-{
-    const nr_ops *ops = m->ops;
-    size_t out = NR_MIN(m->config->F, PROBE_SIDE), in = NR_MIN(m->config->C, PROBE_SIDE);
-    nr_linear *w = NULL;
-    void *weight = NULL, *x = NULL, *y = NULL;
-    double best = 0;
-    bool ok = nr_alloc(&weight, out * in, ops->real_size, "probe", NULL) == NR_OK &&
-              nr_alloc(&x, rows * in, ops->act_size, "probe", NULL) == NR_OK &&
-              nr_alloc(&y, rows * out, ops->act_size, "probe", NULL) == NR_OK &&
-              ops->linear_new(&w, ops, out, in, false, NR_PACK_FORWARD, NULL) == NR_OK &&
-              ops->linear_pack(w, weight, NULL, NULL) == NR_OK && ops->linear_prepare(w, rows, false, NULL) == NR_OK &&
-              ops->linear(w, y, NR_ACT, x, rows, false, NULL) == NR_OK;
-    for (double end = nr_clock() + PROBE_SECONDS; ok && nr_clock() < end;) {
-        double began = nr_clock();
-        ok = ops->linear(w, y, NR_ACT, x, rows, false, NULL) == NR_OK;
-        double spent = nr_clock() - began;
-        if (best == 0 || spent < best) best = spent; /* the machine may be busy with something else */
-    }
-    if (w) ops->linear_free(w);
-    free(weight);
-    free(x);
-    free(y);
-    return ok && best > 0 ? 2.0 * (double)rows * (double)out * (double)in / best : 0;
-}
-
 static double seconds_of(const nr_model *m, const nr_settings *s, size_t weights, size_t B)
 {
     const nr_config *c = m->config;
-    double rate = product_rate(m, B * s->context);
+    double rate = nr_product_rate(m->ops, B * s->context, NR_MIN(c->F, PROBE_SIDE), NR_MIN(c->C, PROBE_SIDE), PROBE_SECONDS);
     if (rate == 0) return 0;
     double W = (double)nr_model_weight_count(c) - (c->tied ? 0 : (double)(c->V * c->C)), E = (double)weights;
     double attention = (double)(c->L * c->H * c->D) * (double)s->context * 0.5; /* products of a token, one of two matrices */

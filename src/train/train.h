@@ -132,6 +132,11 @@ nr_status nr_run_verify(nr_trainer *t, const nr_run *run, nr_error *err);
 nr_status nr_train_check_shares(const nr_run *run, const nr_settings *s, nr_error *err);
 nr_status nr_train_open_data(nr_trainer *t, const nr_run *run, nr_error *err);
 
+/* ---- trainer.c ---- */
+/* Takes the steps of a run on an open model, which it closes in any case, with rows of random ids: for measuring
+ * speed. It has no folder: nr_train_step and nr_trainer_close alone may be called. */
+nr_status nr_trainer_random(nr_trainer **out, nr_model *m, const nr_settings *s, nr_error *err);
+
 /* ---- train_step.c ---- */
 typedef struct {
     double loss, lm, lm_domain[2], l1, ce, local, norm, lr;

@@ -93,6 +93,16 @@ static nr_status check_vocabulary(const nr_trainer *t, const nr_run *run, nr_err
     return nr_fail(err, NR_E_MISMATCH, "%s: expected a tokenizer of at most the model's %zu ids, found %zu", run->model, V, ids);
 }
 
+/* The extension on an open model, and all memory of a step. */
+static nr_status extend_model(nr_trainer *t, nr_error *err)
+{
+    NR_TRY(nr_extension_new(&t->e, t->model, &t->s, err));
+    NR_TRY(nr_extension_train(t->e, err));
+    nr_pass_options pass = {.B = t->B, .T = t->s.context, .train = true, .recompute = t->s.recompute == 1};
+    NR_TRY(nr_pass_new(&t->pass, t->model, &t->e, 1, &pass, err));
+    return take_buffers(t, err);
+}
+
 /* Everything but the folder: settings, texts, model, extension, memory. */
 static nr_status prepare(nr_trainer *t, const nr_run *run, nr_error *err)
 {
@@ -105,16 +115,13 @@ static nr_status prepare(nr_trainer *t, const nr_run *run, nr_error *err)
     NR_TRY(nr_train_open_data(t, run, err));
     NR_TRY(nr_model_open(&t->model, run->model, &opt, err));
     NR_TRY(check_vocabulary(t, run, err));
-    NR_TRY(nr_extension_new(&t->e, t->model, &t->s, err));
+    NR_TRY(extend_model(t, err));
     NR_TRY(nr_model_fingerprint(t->model, t->e->backbone, err));
-    NR_TRY(nr_extension_train(t->e, err));
-    nr_pass_options pass = {.B = t->B, .T = t->s.context, .train = true, .recompute = t->s.recompute == 1};
-    NR_TRY(nr_pass_new(&t->pass, t->model, &t->e, 1, &pass, err));
     nr_train_say(t, "%s on %s: %zu weights, %.2f %% of the backbone's, width %zu in %zu layers, backend %s", t->e->method->name,
                  t->model->config->name, t->e->weights,
                  100 * (double)t->e->weights / (double)nr_model_weight_count(t->model->config), t->e->width, t->e->layer_count,
                  t->model->ops->name);
-    return take_buffers(t, err);
+    return NR_OK;
 }
 
 static nr_status open_outputs(nr_trainer *t, nr_error *err)
@@ -175,6 +182,35 @@ nr_status nr_trainer_new(nr_trainer **out, const nr_run *run, const nr_settings 
     NR_TRY(create(&t, run->run, l, err));
     t->s = *s;
     nr_status st = begin_run(t, run, err);
+    if (st == NR_OK)
+        *out = t;
+    else
+        nr_trainer_close(t);
+    return st;
+}
+
+/* ---- without text or folder ---- */
+
+static nr_status begin_random(nr_trainer *t, nr_model *m, nr_error *err)
+{
+    t->model = m;
+    NR_TRY(settle(t, err));
+    for (int d = 0; d < 2; d++)
+        NR_TRY(nr_rows_random(&t->train[d], t->s.context, t->s.batch_size * t->s.steps, m->config->V, t->s.seed + (uint64_t)d, err));
+    return extend_model(t, err);
+}
+
+nr_status nr_trainer_random(nr_trainer **out, nr_model *m, const nr_settings *s, nr_error *err)
+{
+    nr_trainer *t;
+    *out = NULL;
+    nr_status st = create(&t, "random ids", NULL, err);
+    if (st != NR_OK) {
+        nr_model_close(m);
+        return st;
+    }
+    t->s = *s;
+    st = begin_random(t, m, err);
     if (st == NR_OK)
         *out = t;
     else

@@ -1,0 +1,305 @@
+/*
+ * bench.c - nr_bench: how fast this machine trains, scores, reads a prompt and
+ * generates, with where the time went, held against what the machine can do.
+ *
+ * Every test opens the model for itself, on a table that times the operations,
+ * so the work that a figure is divided by is counted, not estimated. Timing
+ * costs about 0.1 us a call (some 1500 calls a pass). Ids are random.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/profile.h"
+#include "kernels/rate.h"
+#include "train/train.h"
+
+#define WARM 2             /* repetitions that don't count */
+#define RATE_SECONDS 0.4
+#define PRODUCT_ROWS 1024
+
+typedef struct {
+    const char *path;
+    const nr_settings *settings;
+    const nr_bench_options *opt;
+    const nr_listener *listener;
+    const nr_ops *ops, *timed;
+    double flops_rate, read_rate; /* 0: not measured */
+    json_t *tests;
+} bench;
+
+/* ---- JSON ---- */
+
+static void put(json_t *o, const char *key, double v) { json_object_set_new(o, key, json_real(v)); }
+
+static void put_size(json_t *o, const char *key, size_t v) { json_object_set_new(o, key, json_integer((json_int_t)v)); }
+
+static int by_value(const void *a, const void *b)
+{
+    double x, y;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return (x > y) - (x < y);
+}
+
+static json_t *lines_json(const nr_profile_line *line, size_t count, double all)
+{
+    json_t *list = json_array();
+    double sum = 0;
+    for (size_t i = 0; i < count; i++, line++) {
+        json_t *o = json_object();
+        json_object_set_new(o, "op", json_string(line->op));
+        if (line->out) {
+            put_size(o, "out", line->out);
+            put_size(o, "in", line->in);
+        }
+        put_size(o, "calls", line->calls);
+        put(o, "seconds", line->seconds);
+        put(o, "share", all > 0 ? line->seconds / all : 0);
+        put(o, "flops_per_second", line->seconds > 0 ? line->flops / line->seconds : 0);
+        put(o, "bytes_per_second", line->seconds > 0 ? line->bytes / line->seconds : 0);
+        json_array_append_new(list, o);
+        sum += line->seconds;
+    }
+    json_t *rest = json_pack("{s:s, s:f, s:f}", "op", "between operations", "seconds", all - sum, "share", all > 0 ? 1 - sum / all : 0);
+    if (rest) json_array_append_new(list, rest);
+    return list;
+}
+
+/* seconds (count) of repetitions that did the work of the profile together. */
+static void add_test(bench *b, const char *name, size_t tokens, double *seconds, size_t count)
+{
+    double all = 0, products = 0, attention = 0, bytes = 0, done = (double)(tokens * count);
+    size_t lines;
+    const nr_profile_line *line = nr_profile_lines(&lines);
+    json_t *o = json_object(), *list = json_array(), *rate = json_object();
+    for (size_t i = 0; i < lines; i++) {
+        *(line[i].out ? &products : &attention) += line[i].flops;
+        bytes += line[i].bytes;
+    }
+    for (size_t i = 0; i < count; i++) {
+        all += seconds[i];
+        json_array_append_new(list, json_real(seconds[i]));
+    }
+    qsort(seconds, count, sizeof *seconds, by_value);
+    double median = 0.5 * (seconds[(count - 1) / 2] + seconds[count / 2]);
+    put(rate, "best", (double)tokens / seconds[0]);
+    put(rate, "median", (double)tokens / median);
+    json_object_set_new(o, "name", json_string(name));
+    put_size(o, "tokens", tokens);
+    json_object_set_new(o, "seconds", list);
+    json_object_set_new(o, "tokens_per_second", rate);
+    put(o, "flops_per_token", products / done);
+    put(o, "attention_flops_per_token", attention / done);
+    put(o, "bytes_per_token", bytes / done);
+    if (b->flops_rate > 0) put(o, "share_of_flop_bound", products / done * (double)tokens / median / b->flops_rate);
+    if (b->read_rate > 0) put(o, "share_of_byte_bound", bytes / done * (double)tokens / median / b->read_rate);
+    put_size(o, "peak_bytes", nr_memory_peak());
+    if (b->opt->profile) json_object_set_new(o, "profile", lines_json(line, lines, all));
+    json_array_append_new(b->tests, o);
+}
+
+static void progress(const bench *b, const char *what, size_t done)
+{
+    nr_progress(b->listener, what, (double)done, (double)(WARM + b->opt->repetitions), 0, "repetitions");
+}
+
+static nr_status interrupted(const bench *b, nr_error *err)
+{
+    return nr_stopped(b->listener) ? nr_fail(err, NR_E_INTERRUPTED, "interrupted") : NR_OK;
+}
+
+/* ---- the machine ---- */
+
+/* The best of the model's own products and of a large square one. */
+static double best_product(const bench *b, const nr_ops *ops)
+{
+    nr_model *m;
+    nr_model_options opt = {.use = NR_USE_SHAPES, .threads = b->settings->threads};
+    double best = nr_product_rate(ops, 2048, 2048, 2048, RATE_SECONDS);
+    if (nr_model_open_on(&m, b->path, &opt, ops, NULL) != NR_OK) return best;
+    size_t C = m->config->C, F = m->config->F;
+    double up = nr_product_rate(ops, PRODUCT_ROWS, F, C, RATE_SECONDS), down = nr_product_rate(ops, PRODUCT_ROWS, C, F, RATE_SECONDS);
+    nr_model_close(m);
+    return NR_MAX(best, NR_MAX(up, down));
+}
+
+static json_t *machine_json(bench *b)
+{
+    const nr_ops *kind;
+    json_t *o = json_object();
+    char line[256];
+    nr_build_info(line, sizeof line);
+    json_object_set_new(o, "build", json_string(line));
+    json_object_set_new(o, "isa", json_string(nr_cpu_name()));
+    json_object_set_new(o, "matrix_library", json_string(nr_matrix_library()));
+    put_size(o, "cores", nr_core_count());
+    put_size(o, "threads", nr_threads_get());
+    for (int k = 0; k < 2; k++) {
+        if (nr_ops_cpu(&kind, k ? NR_COMPUTE_BF16 : NR_COMPUTE_FP32, NULL) != NR_OK) continue;
+        double rate = best_product(b, kind);
+        put(o, k ? "flops_bf16" : "flops_fp32", rate);
+        if (kind == b->ops) b->flops_rate = rate;
+    }
+    b->read_rate = nr_read_rate(RATE_SECONDS);
+    put(o, "copy_bytes_per_second", nr_copy_rate(RATE_SECONDS));
+    put(o, "read_bytes_per_second", b->read_rate);
+    return o;
+}
+
+/* ---- tests ---- */
+
+static nr_status open_model(const bench *b, nr_model **m, nr_use use, nr_error *err)
+{
+    nr_model_options opt = {(nr_compute)b->settings->compute, use, b->settings->threads, b->opt->hub_folder};
+    return nr_model_open_on(m, b->path, &opt, b->timed, err);
+}
+
+static nr_status train(bench *b, nr_error *err)
+{
+    nr_model *m;
+    nr_trainer *t;
+    nr_settings s = *b->settings;
+    size_t n = b->opt->repetitions;
+    double *seconds = NULL;
+    nr_status st;
+    s.steps = WARM + n;
+    s.warmup_steps = 0;
+    NR_TRY(open_model(b, &m, NR_USE_TRAIN, err));
+    NR_TRY(nr_trainer_random(&t, m, &s, err));
+    NR_GO(nr_alloc(&seconds, n, sizeof *seconds, "timings", err));
+    for (size_t i = 0; i < WARM + n; i++) {
+        nr_step_result r;
+        if (i == WARM) nr_profile_clear();
+        double began = nr_clock();
+        NR_GO(nr_train_step(t, &r, err));
+        if (i >= WARM) seconds[i - WARM] = nr_clock() - began;
+        progress(b, "training", i + 1);
+        NR_GO(interrupted(b, err));
+    }
+    add_test(b, "train", s.batch_size * s.context, seconds, n);
+done:
+    free(seconds);
+    nr_trainer_close(t);
+    return st;
+}
+
+static void random_ids(int32_t *ids, size_t n, size_t V)
+{
+    for (size_t i = 0; i < n; i++) ids[i] = (int32_t)(nr_rng_u64(1, NR_RNG_TEST, i) % V);
+}
+
+static nr_status forward_passes(bench *b, const nr_model *m, nr_extension *e, nr_error *err)
+{
+    const nr_settings *s = b->settings;
+    size_t n = b->opt->repetitions, B = nr_train_micro_batch(s), T = s->context;
+    nr_pass *p = NULL;
+    int32_t *ids = NULL;
+    double *seconds = NULL;
+    nr_pass_options opt = {.B = B, .T = T};
+    nr_status st;
+    NR_GO(nr_alloc(&ids, B * T + 1, sizeof *ids, "ids", err));
+    NR_GO(nr_alloc(&seconds, n, sizeof *seconds, "timings", err));
+    NR_GO(nr_pass_new(&p, m, &e, 1, &opt, err));
+    random_ids(ids, B * T + 1, m->config->V);
+    nr_batch batch = {.B = B, .T = T, .ids = ids, .targets = ids + 1, .step_tokens = B * T};
+    for (size_t i = 0; i < WARM + n; i++) {
+        if (i == WARM) nr_profile_clear();
+        double began = nr_clock();
+        for (size_t row = 0; row < s->batch_size; row += B) {
+            NR_GO(nr_pass_forward(p, &batch, err));
+            NR_GO(nr_pass_loss(p, &batch, false, NULL, NULL, err));
+        }
+        if (i >= WARM) seconds[i - WARM] = nr_clock() - began;
+        progress(b, "forward", i + 1);
+        NR_GO(interrupted(b, err));
+    }
+    add_test(b, "forward", s->batch_size * T, seconds, n);
+done:
+    nr_pass_free(p);
+    free(ids);
+    free(seconds);
+    return st;
+}
+
+/* A prompt at once, then token by token; e NULL: the backbone alone. */
+static nr_status session(bench *b, const nr_model *m, nr_extension *e, nr_error *err)
+{
+    size_t n = b->opt->repetitions, P = NR_MAX(b->opt->prompt, 1), G = b->opt->generate;
+    nr_session *session = NULL;
+    int32_t *ids = NULL;
+    double *seconds = NULL;
+    nr_status st;
+    NR_GO(nr_alloc(&ids, P + G, sizeof *ids, "ids", err));
+    NR_GO(nr_alloc(&seconds, n, sizeof *seconds, "timings", err));
+    NR_GO(nr_session_new(&session, m, e, P + G, err));
+    random_ids(ids, P + G, m->config->V);
+    for (int part = 0; part < 2; part++) {
+        if (!(b->opt->tests & (part ? NR_BENCH_GENERATE : NR_BENCH_PROMPT)) || (part && G == 0)) continue;
+        nr_session_rewind(session, 0);
+        if (part) NR_GO(nr_session_eval(session, ids, P, err));
+        for (size_t i = 0; i < WARM + n; i++) {
+            nr_session_rewind(session, part ? P : 0);
+            if (i == WARM) nr_profile_clear();
+            double began = nr_clock();
+            if (!part) NR_GO(nr_session_eval(session, ids, P, err));
+            for (size_t k = 0; part && k < G; k++) NR_GO(nr_session_eval(session, ids + P + k, 1, err));
+            if (i >= WARM) seconds[i - WARM] = nr_clock() - began;
+            progress(b, part ? "generating" : "reading a prompt", i + 1);
+            NR_GO(interrupted(b, err));
+        }
+        const char *names[] = {"prompt", "prompt, extended", "generate", "generate, extended"};
+        add_test(b, names[2 * part + (e != NULL)], part ? G : P, seconds, n);
+    }
+done:
+    nr_session_close(session);
+    free(ids);
+    free(seconds);
+    return st;
+}
+
+static nr_status inference(bench *b, nr_error *err)
+{
+    nr_model *m;
+    nr_extension *e = NULL;
+    nr_status st;
+    NR_TRY(open_model(b, &m, NR_USE_FORWARD, err));
+    NR_GO(nr_extension_new(&e, m, b->settings, err));
+    if (b->opt->tests & NR_BENCH_FORWARD) NR_GO(forward_passes(b, m, e, err));
+    if (b->opt->tests & (NR_BENCH_PROMPT | NR_BENCH_GENERATE)) {
+        NR_GO(session(b, m, NULL, err));
+        NR_GO(session(b, m, e, err));
+    }
+done:
+    nr_extension_close(e);
+    nr_model_close(m);
+    return st;
+}
+
+/* ---- the call ---- */
+
+nr_status nr_bench(char **json, const char *model, const nr_settings *s, const nr_bench_options *opt, const nr_listener *l,
+                   nr_error *err)
+{
+    bench b = {.path = model, .settings = s, .opt = opt, .listener = l};
+    json_t *o = NULL;
+    nr_status st;
+    *json = NULL;
+    NR_TRY(nr_settings_check(s, err));
+    if (opt->repetitions == 0) return nr_fail(err, NR_E_USAGE, "repetitions: expected at least 1, found 0");
+    NR_TRY(nr_ops_cpu(&b.ops, (nr_compute)s->compute, err));
+    nr_threads_set(s->threads);
+    b.timed = nr_profile_begin(b.ops);
+    b.tests = json_array();
+    o = json_pack("{s:s, s:s, s:o}", "model", model, "compute", b.ops->name, "settings", nr_settings_to_json(s, NULL));
+    if (opt->tests & NR_BENCH_MACHINE) json_object_set_new(o, "machine", machine_json(&b));
+    if (opt->tests & NR_BENCH_TRAIN) NR_GO(train(&b, err));
+    if (opt->tests & (NR_BENCH_FORWARD | NR_BENCH_PROMPT | NR_BENCH_GENERATE)) NR_GO(inference(&b, err));
+    json_object_set(o, "tests", b.tests);
+    put_size(o, "peak_bytes", nr_memory_peak());
+    *json = json_dumps(o, JSON_INDENT(2));
+    st = *json ? NR_OK : nr_fail(err, NR_E_MEMORY, "out of memory writing the result");
+done:
+    json_decref(b.tests);
+    json_decref(o);
+    return st;
+}
