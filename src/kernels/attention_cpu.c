@@ -134,8 +134,8 @@ NR_INLINE void decode_scores(float *s, const float *q, const void *k, size_t str
         vf x[4] = {{0}};
         size_t d = 0;
         for (; d + 4 * VW <= D; d += 4 * VW)
-            for (size_t c = 0; c < 4; c++) x[c] += vload(q + d + c * VW) * aload(k, r * stride + d + c * VW, bf16);
-        for (; d < D; d += VW) x[0] += vload(q + d) * aload_n(k, r * stride + d, D - d, bf16);
+            for (size_t c = 0; c < 4; c++) x[c] = vfma(vload(q + d + c * VW), aload(k, r * stride + d + c * VW, bf16), x[c]);
+        for (; d < D; d += VW) x[0] = vfma(vload(q + d), aload_n(k, r * stride + d, D - d, bf16), x[0]);
         s[r] = vsum((x[0] + x[1]) + (x[2] + x[3]));
     }
 }
@@ -148,12 +148,12 @@ NR_INLINE void decode_values(float *o, const float *s, const void *v, size_t str
         vf x[4];
         for (size_t c = 0; c < 4; c++) x[c] = vload(o + d + c * VW);
         for (size_t r = 0; r < n; r++)
-            for (size_t c = 0; c < 4; c++) x[c] += s[r] * aload(v, r * stride + d + c * VW, bf16);
+            for (size_t c = 0; c < 4; c++) x[c] = vfma(vset(s[r]), aload(v, r * stride + d + c * VW, bf16), x[c]);
         for (size_t c = 0; c < 4; c++) vstore(o + d + c * VW, x[c]);
     }
     for (; d < D; d += VW) {
         vf x = vload(o + d);
-        for (size_t r = 0; r < n; r++) x += s[r] * aload_n(v, r * stride + d, D - d, bf16);
+        for (size_t r = 0; r < n; r++) x = vfma(vset(s[r]), aload_n(v, r * stride + d, D - d, bf16), x);
         vstore(o + d, x);
     }
 }

@@ -34,7 +34,7 @@ NR_INLINE void product_block(size_t nv, float *c, size_t ldc, const float *a, si
         for (size_t v = 0; v < nv; v++) t[v] = vload(b + k * ldb + v * VW);
         for (size_t r = 0; r < ROWS; r++) {
             vf x = vset(a[r * ra + k * ka]);
-            for (size_t v = 0; v < nv; v++) s[r][v] += x * t[v];
+            for (size_t v = 0; v < nv; v++) s[r][v] = vfma(x, t[v], s[r][v]);
         }
     }
     for (size_t r = 0; r < ROWS; r++)

@@ -6,7 +6,7 @@
  * where those have no operator. bf16 is converted by integer shifts on every
  * instruction set, so that conversions have the same bits everywhere and
  * denormals survive. Sums differ between instruction sets in their last bits:
- * lanes are as many as the vector has, and only some sets fuse multiply-add.
+ * lanes are as many as the vector has, and only some sets have vfma.
  */
 #ifndef NR_SIMD_H
 #define NR_SIMD_H
@@ -69,6 +69,19 @@ NR_INLINE vf vmin(vf a, vf b)
     return (vf)_mm_min_ps((__m128)a, (__m128)b);
 #else
     return vselect(a < b, a, b);
+#endif
+}
+
+/* a b + c, in one rounding where the instruction set has it. Written out,
+ * because the compiler must not choose where to fuse. */
+NR_INLINE vf vfma(vf a, vf b, vf c)
+{
+#if VW == 16
+    return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif VW == 8 && defined(__FMA__)
+    return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return a * b + c;
 #endif
 }
 
@@ -230,14 +243,14 @@ NR_INLINE vf vexp(vf x)
 {
     const vf magic = vset(12582912.0f); /* 1.5 2^23: adding it rounds to an integer */
     x = vmax(vset(-104.0f), vmin(vset(89.0f), x));
-    vf shifted = x * 1.44269504f + magic, n = shifted - magic;
-    vf r = x - n * 0.693359375f; /* ln 2 in two parts: the first has 10 bits, so n times it is exact */
-    r = r + n * 2.12194440e-4f;
-    vf p = r * 1.39337103e-3f + 8.36320501e-3f;
-    p = p * r + 4.1666463e-2f;
-    p = p * r + 1.66665763e-1f;
-    p = p * r + 0.5f;
-    p = p * (r * r) + r;
+    vf shifted = vfma(x, vset(1.44269504f), magic), n = shifted - magic;
+    vf r = vfma(n, vset(-0.693359375f), x); /* ln 2 in two parts: the first has 10 bits, so n times it is exact */
+    r = vfma(n, vset(2.12194440e-4f), r);
+    vf p = vfma(r, vset(1.39337103e-3f), vset(8.36320501e-3f));
+    p = vfma(p, r, vset(4.1666463e-2f));
+    p = vfma(p, r, vset(1.66665763e-1f));
+    p = vfma(p, r, vset(0.5f));
+    p = vfma(p, r * r, r);
     p = p + 1.0f;
 #if VW == 16
     return (vf)_mm512_scalef_ps((__m512)p, (__m512)n);
