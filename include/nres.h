@@ -12,6 +12,7 @@
  *   nr_extension  one method's settings and trained weights on a backbone
  *   nr_trainer    model + extension + data + optimizer; one folder on disk
  *   nr_session    generation: a KV cache, one mutable timeline
+ *   nr_cluster    the processes that train together
  *
  * Conventions
  *   - Every function that can fail returns nr_status and takes an nr_error that
@@ -127,6 +128,7 @@ typedef struct {
     X(data, F, validation_share, 0.02, 0, 0.5, "", "P", "share of the documents kept for validation where no validation files are given")                           \
     X(system, U, threads, 0, 0, 4096, "", "N", "threads; 0: as many as cores")                                                                                      \
     X(system, E, compute, 0, 0, 2, "auto|fp32|bf16", "TYPE", "type of matrix products; auto: bf16 where the machine has it")                                        \
+    X(system, E, gradient_exchange, 0, 0, 1, "fp32|bf16", "TYPE", "type in which gradients travel between processes")                                               \
     X(system, E, recompute, 0, 0, 1, "none|layer", "R", "what the backward pass computes again instead of keeping")                                                 \
     X(method, E, method, 0, 0, 2, "neutral|lora|llama-pro", "NAME", "extension method")                                                                             \
     X(method, F, extra, 20, 0.01, 1000, "", "PERCENT", "extra weights, per cent of all backbone weights")                                                           \
@@ -259,6 +261,27 @@ void nr_extension_switch(nr_extension *e, bool on);
 /* Method, settings, weights and share as JSON; malloc'ed, the caller frees. */
 char *nr_extension_describe(const nr_extension *e);
 
+/* ---- several processes --------------------------------------------------- */
+
+/* The processes (ranks) of one training run, on one machine or several, as a
+ * launcher such as mpirun started them. NULL stands for one process alone. */
+typedef struct nr_cluster nr_cluster;
+
+/* Joins the others. plugin: path of libnres_mpi.so, which may be loaded once a
+ * process. Every rank then makes the same calls of nr_trainer_*. */
+nr_status nr_cluster_open(nr_cluster **out, const char *plugin, nr_error *err);
+size_t nr_cluster_rank(const nr_cluster *c); /* from 0 */
+size_t nr_cluster_size(const nr_cluster *c);
+/* After a failed call: whether every rank returned this same error, so that
+ * one of them may report it and all close; else nr_cluster_give_up ends those
+ * that wait for this rank. */
+bool nr_cluster_agreed(const nr_cluster *c);
+/* Leaves, once all do. */
+void nr_cluster_close(nr_cluster *c);
+/* Ends every process of the cluster at once, this one too where there are
+ * others; the exit code is what the launcher returns. */
+void nr_cluster_give_up(nr_cluster *c, int code);
+
 /* ---- training ------------------------------------------------------------ */
 
 typedef struct nr_trainer nr_trainer;
@@ -277,11 +300,13 @@ typedef struct {
     nr_files validation[2];   /* may be empty: split off the training files */
     const char *command;      /* stored in config.json; may be NULL */
     bool overwrite;           /* an existing run may be replaced */
+    nr_cluster *cluster;      /* who trains together, each with the same nr_run; NULL: this process alone */
 } nr_run;
 
 /* What a run will take, before any of it is taken. Bytes and seconds. */
 typedef struct {
     size_t weights_bytes, activation_bytes, extension_bytes, optimizer_bytes, total_bytes;
+    size_t exchange_bytes; /* with other processes; within total_bytes */
     size_t disk_bytes;
     double seconds; /* estimate from a short matrix product; 0: unknown */
 } nr_plan;
@@ -294,6 +319,9 @@ nr_status nr_trainer_new(nr_trainer **out, const nr_run *run, const nr_settings 
                          const nr_listener *l, nr_error *err);
 /* Goes on from RUN/state; settings and files come from RUN/config.json. */
 nr_status nr_trainer_resume(nr_trainer **out, const char *run_folder, const nr_listener *l, nr_error *err);
+/* The same for every rank of a cluster; only rank 0 needs to see the folder. How
+ * many there were before doesn't matter. */
+nr_status nr_trainer_resume_on(nr_trainer **out, const char *run_folder, nr_cluster *c, const nr_listener *l, nr_error *err);
 /* Trains to the last step, validating and saving on the way. */
 nr_status nr_trainer_run(nr_trainer *t, nr_error *err);
 void nr_trainer_close(nr_trainer *t);

@@ -61,6 +61,9 @@ void nr_cli_note(const char *text);
 /* $HF_HUB_CACHE, $HF_HOME/hub or ~/.cache/huggingface/hub; $XDG_CACHE_HOME/nres or ~/.cache/nres. */
 const char *nr_cli_hub_folder(void);
 const char *nr_cli_cache_folder(void);
+/* Whether a launcher (mpirun, srun, mpiexec) started this process as one of several, and as which. */
+size_t nr_cli_launched_size(void);
+size_t nr_cli_launched_rank(void);
 /* Starts the program again with short waits between parallel regions, unless the environment says how to wait. */
 void nr_cli_wait_briefly(char **argv);
 /* "1.2 GiB", "3 min 12 s" into buf. */

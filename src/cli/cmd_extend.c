@@ -12,7 +12,7 @@ extern const nr_command nr_command_extend;
 
 static const char *model, *output;
 static nr_list new_files, old_files, new_validation, old_validation;
-static bool dry_run, overwrite, json, quiet;
+static bool dry_run, overwrite, json, quiet, mpi;
 
 static const nr_option options[] = {
     {"model", 'm', 's', "MODEL", "backbone: a GGUF file, a folder or ORG/NAME in the Hugging Face cache", &model, 0, 0},
@@ -25,6 +25,7 @@ static const nr_option options[] = {
     {"overwrite", 0, 'b', NULL, "replace a run that is there", &overwrite, 0, 0},
     {"json", 0, 'b', NULL, "print one JSON object a line: start, step, eval, saved, done", &json, 0, 0},
     {"quiet", 'q', 'b', NULL, "no settings, no progress", &quiet, 0, 0},
+    {"mpi", 0, 'b', NULL, "train with the processes that MPI knows; on by itself under mpirun and srun", &mpi, 0, 0},
 };
 
 static const nr_option *option_list(size_t *count)
@@ -55,11 +56,12 @@ static int print_plan(const nr_run *r, const nr_settings *s)
     nr_plan plan;
     nr_error err;
     if (nr_trainer_plan(&plan, r, s, &err) != NR_OK) return nr_cli_fail(&err);
+    if (nr_cluster_rank(r->cluster) > 0) return 0;
     if (json) {
         printf("{\"weights_bytes\": %zu, \"activation_bytes\": %zu, \"extension_bytes\": %zu, \"optimizer_bytes\": %zu, "
-               "\"total_bytes\": %zu, \"disk_bytes\": %zu, \"seconds\": %.3f}\n",
-               plan.weights_bytes, plan.activation_bytes, plan.extension_bytes, plan.optimizer_bytes, plan.total_bytes,
-               plan.disk_bytes, plan.seconds);
+               "\"exchange_bytes\": %zu, \"total_bytes\": %zu, \"disk_bytes\": %zu, \"seconds\": %.3f}\n",
+               plan.weights_bytes, plan.activation_bytes, plan.extension_bytes, plan.optimizer_bytes, plan.exchange_bytes,
+               plan.total_bytes, plan.disk_bytes, plan.seconds);
         return 0;
     }
     char *table = nr_plan_describe(&plan);
@@ -76,10 +78,7 @@ static int train(const nr_run *r, const nr_settings *s)
     nr_status st = nr_trainer_new(&t, r, s, l, &err);
     if (st == NR_OK) st = nr_trainer_run(t, &err);
     nr_trainer_close(t);
-    if (st != NR_OK) return nr_cli_fail(&err);
-    nr_cli_live_end();
-    if (!json) printf("%s\n", r->run);
-    return 0;
+    return st == NR_OK ? nr_training_done(r->cluster, r->run, json) : nr_training_fail(r->cluster, &err);
 }
 
 static int run(int argc, char **argv)
@@ -92,6 +91,9 @@ static int run(int argc, char **argv)
     if (!model) return nr_cli_usage(&nr_command_extend, "-m MODEL is needed");
     if (!output && !dry_run) return nr_cli_usage(&nr_command_extend, "-o RUN is needed");
     if (nr_settings_check(&s, &err) != NR_OK) return nr_cli_usage(&nr_command_extend, "%s", err.message);
+    nr_cluster *cluster;
+    code = nr_training_join(&cluster, mpi);
+    if (code) return code;
     char *command = command_line(argc, argv);
     nr_run r = {.model = model,
                 .run = output ? output : "",
@@ -100,8 +102,14 @@ static int run(int argc, char **argv)
                 .train = {files_of(&old_files), files_of(&new_files)},
                 .validation = {files_of(&old_validation), files_of(&new_validation)},
                 .command = command,
-                .overwrite = overwrite};
-    code = dry_run ? print_plan(&r, &s) : train(&r, &s);
+                .overwrite = overwrite,
+                .cluster = cluster};
+    if (dry_run) {
+        code = print_plan(&r, &s);
+        nr_cluster_close(cluster);
+    } else {
+        code = train(&r, &s);
+    }
     free(command);
     return code;
 }
@@ -112,7 +120,8 @@ const nr_command nr_command_extend = {
     .usage = "nres extend -m MODEL --new FILE... --old FILE... -o RUN [settings]",
     .examples = "nres extend -m model.gguf --new fr.txt --old en.txt -o runs/fr\n"
                 "nres extend -m model.gguf --new fr.jsonl.zst --old en.jsonl.zst -o runs/fr --steps 1000 --extra 10\n"
-                "nres extend -m model.gguf --new fr.txt --old en.txt --dry-run --context 512",
+                "nres extend -m model.gguf --new fr.txt --old en.txt --dry-run --context 512\n"
+                "mpirun -np 4 nres extend -m model.gguf --new fr.txt --old en.txt -o runs/fr",
     .run = run,
     .options = option_list,
     .takes_settings = true,

@@ -1,4 +1,7 @@
-/* environment.c - the folders that the environment names. The library takes them as arguments. */
+/*
+ * environment.c - what the environment says: folders, and whether a launcher
+ * started this process. The library takes it as arguments.
+ */
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -34,6 +37,32 @@ const char *nr_cli_cache_folder(void)
 {
     static char buf[PATH_SIZE];
     return folder(buf, variable("XDG_CACHE_HOME"), "/nres", "/.cache/nres");
+}
+
+/* Open MPI's mpirun, other launchers with PMI, SLURM's srun; the last one's variables of a job, not of a step, stand in
+ * batch scripts too, which are one process. */
+static const char *const launchers[][2] = {{"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"},
+                                           {"PMI_SIZE", "PMI_RANK"},
+                                           {"SLURM_STEP_NUM_TASKS", "SLURM_PROCID"}};
+
+static size_t number_of(const char *name)
+{
+    const char *v = variable(name);
+    return v ? (size_t)strtoull(v, NULL, 10) : 0;
+}
+
+size_t nr_cli_launched_size(void)
+{
+    for (size_t i = 0; i < NR_COUNT(launchers); i++)
+        if (variable(launchers[i][0])) return number_of(launchers[i][0]);
+    return 1;
+}
+
+size_t nr_cli_launched_rank(void)
+{
+    for (size_t i = 0; i < NR_COUNT(launchers); i++)
+        if (variable(launchers[i][0])) return number_of(launchers[i][1]);
+    return 0;
 }
 
 /* libgomp reads how long an idle thread spins before it sleeps once, when it is

@@ -17,7 +17,7 @@
 #define LIVE_INTERVAL 0.1
 #define FIRST_ESTIMATE 1.0 /* seconds of work before "left" is worth printing */
 
-static volatile sig_atomic_t stop_asked;
+static volatile sig_atomic_t stop_asked, quiet_stop;
 
 typedef struct {
     bool live, shown;
@@ -35,6 +35,7 @@ static void on_signal(int number)
     stop_asked = 1;
     static const char note[] = "\nnres: stopping at the next safe point; once more ends at once\n";
     int saved = errno;
+    if (quiet_stop) return;
     if (write(STDERR_FILENO, note, sizeof note - 1) < 0) stop_asked = 1;
     errno = saved;
 }
@@ -163,6 +164,7 @@ const nr_listener *nr_cli_listener(bool quiet)
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    quiet_stop = nr_cli_launched_rank() > 0; /* one of several is enough to say it */
     const char *terminal = getenv("TERM");
     screen = (display){.live = isatty(STDERR_FILENO) && !(terminal && strcmp(terminal, "dumb") == 0)};
     return quiet ? &silent : &loud;

@@ -41,6 +41,7 @@ int nr_cli_usage(const nr_command *c, const char *fmt, ...)
     va_end(ap);
     nr_fail(&line, NR_E_USAGE, "%s", text); /* control characters are replaced there */
     nr_cli_live_end();
+    if (nr_cli_launched_rank() > 0) return nr_status_exit_code(NR_E_USAGE); /* rank 0 says it */
     fprintf(stderr, "nres %s: %s (see nres %s --help)\n", c->name, line.message, c->name);
     return nr_status_exit_code(NR_E_USAGE);
 }

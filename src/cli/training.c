@@ -1,7 +1,13 @@
 /*
  * training.c - the ears of a training command: the losses of the latest step go
- * into the live line, and with --json every event to stdout, line by line.
+ * into the live line, and with --json every event to stdout, line by line. Also
+ * how several processes come together and part again, so that people read one
+ * line and the launcher gets one exit code.
  */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
 #include "cli/training.h"
 
 static bool print_events;
@@ -34,4 +40,81 @@ const nr_listener *nr_training_listener(bool json, bool quiet)
     l.event = on_event;
     print_events = json;
     return &l;
+}
+
+/* ---- several processes ---- */
+
+#define PLUGIN "libnres_mpi.so"
+
+/* PLUGIN beside the program, or where `cmake --install` puts it; malloc'ed, NULL: nowhere. */
+static char *plugin_path(void)
+{
+    static const char *const folders[] = {"", NRES_PLUGINS "/"};
+    char self[4096];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n <= 0) return NULL;
+    self[n] = '\0';
+    char *slash = strrchr(self, '/');
+    if (slash) slash[1] = '\0';
+    for (size_t i = 0; i < NR_COUNT(folders); i++) {
+        char *path = nr_format("%s%s" PLUGIN, self, folders[i]);
+        if (path && nr_path_exists(path)) return path;
+        free(path);
+    }
+    return NULL;
+}
+
+static nr_status join(nr_cluster **out, size_t launched, nr_error *err)
+{
+    char *path = plugin_path();
+    if (!path)
+        return nr_fail(err, NR_E_UNSUPPORTED, "%zu processes: expected " PLUGIN " beside the program, found none; a build with "
+                       "-DNRES_MPI=ON makes it (Debian: libopenmpi-dev)", launched);
+    nr_status st = nr_cluster_open(out, path, err);
+    free(path);
+    if (st != NR_OK) return st;
+    if (nr_cluster_size(*out) == launched || launched <= 1) return NR_OK;
+    st = nr_fail(err, NR_E_UNSUPPORTED, "expected the %zu processes that the launcher started, found %zu through MPI; with srun, "
+                 "--mpi=pmix (srun --mpi=list shows what there is)", launched, nr_cluster_size(*out));
+    nr_cluster_close(*out);
+    *out = NULL;
+    return st;
+}
+
+int nr_training_join(nr_cluster **out, bool asked)
+{
+    size_t launched = nr_cli_launched_size();
+    nr_error err;
+    *out = NULL;
+    if (launched <= 1 && !asked) return 0;
+    if (join(out, launched, &err) == NR_OK) return 0;
+    return nr_cli_launched_rank() > 0 ? nr_status_exit_code(err.status) : nr_cli_fail(&err);
+}
+
+int nr_training_fail(nr_cluster *c, const nr_error *err)
+{
+    int code = nr_status_exit_code(err->status);
+    nr_error named;
+    if (!nr_cluster_agreed(c)) {
+        nr_fail(&named, err->status, "rank %zu: %s", nr_cluster_rank(c), err->message);
+        nr_cli_fail(&named);
+        fflush(stdout);
+        nr_cluster_give_up(c, code);
+        return code;
+    }
+    /* The launcher kills what is left when a process ends with an error: one does, when all have left. */
+    if (nr_cluster_rank(c) == 0)
+        nr_cli_fail(err);
+    else
+        code = 0;
+    nr_cluster_close(c);
+    return code;
+}
+
+int nr_training_done(nr_cluster *c, const char *run, bool json)
+{
+    nr_cli_live_end();
+    if (!json && nr_cluster_rank(c) == 0) printf("%s\n", run);
+    nr_cluster_close(c);
+    return 0;
 }

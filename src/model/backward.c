@@ -129,6 +129,12 @@ static bool ends_at_blocks(const place *at)
     return true;
 }
 
+void nr_pass_on_depth(nr_pass *p, void (*done)(void *context, size_t depth), void *context)
+{
+    p->depth_done = done;
+    p->depth_context = context;
+}
+
 nr_status nr_pass_backward(nr_pass *p, const nr_batch *b, nr_error *err)
 {
     for (size_t d = p->depth; d-- > p->lowest;) {
@@ -138,6 +144,7 @@ nr_status nr_pass_backward(nr_pass *p, const nr_batch *b, nr_error *err)
         bool last = ends_at_blocks(&at);
         NR_TRY(feed_forward_back(&at, last, err));
         if (!last) NR_TRY(attention_back(&at, err));
+        if (p->depth_done) p->depth_done(p->depth_context, d);
     }
     return NR_OK;
 }

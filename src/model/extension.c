@@ -24,6 +24,30 @@ void *nr_param_grad(const nr_extension *e, const nr_param *p)
     return e->grads ? (char *)e->grads + p->offset * e->model->ops->real_size : NULL;
 }
 
+/* The number behind `before` in a name such as "layers.12.w_in". */
+static bool number_in(const char *name, const char *before, size_t *number)
+{
+    size_t n = strlen(before);
+    char *end;
+    if (strncmp(name, before, n) != 0 || !isdigit((unsigned char)name[n])) return false;
+    *number = strtoul(name + n, &end, 10);
+    return *end == '.';
+}
+
+size_t nr_param_depth(const nr_extension *e, const nr_param *p)
+{
+    const nr_method *m = e->method;
+    size_t number, depth = m->depth ? m->depth(e) : e->model->config->L;
+    bool own = number_in(p->name, "blocks.", &number);
+    if (!own && !number_in(p->name, "layers.", &number)) return 0;
+    for (size_t d = 0; d < depth; d++) {
+        size_t there = d;
+        bool backbone = !m->layer_at || m->layer_at(e, d, &there);
+        if (backbone != own && there == number) return d;
+    }
+    return 0;
+}
+
 size_t nr_extension_rank(const nr_extension *e, size_t layer)
 {
     size_t rank = 0;

@@ -117,6 +117,9 @@ const void *nr_pass_hidden(const nr_pass *p);
 /* After forward: losses in chunks of the vocabulary's rows; nll (B T) double
  * per token or NULL. backward: also gradients, += into the extensions'. */
 nr_status nr_pass_loss(nr_pass *p, const nr_batch *b, bool backward, nr_losses *sum, double *nll, nr_error *err);
+/* Calls done(context, depth) in the following backward passes whenever the walk has left a depth: the gradients of
+ * what is trained there are whole then. NULL ends it. */
+void nr_pass_on_depth(nr_pass *p, void (*done)(void *context, size_t depth), void *context);
 /* Observation of the following forwards; NULL ends it. Buffers hold (L, B T). */
 void nr_pass_observe(nr_pass *p, nr_observation *o);
 

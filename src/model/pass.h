@@ -82,6 +82,8 @@ struct nr_pass {
     size_t prepared;                   /* rows that the linears are prepared for */
     size_t rows;                       /* of the latest forward */
     nr_observation *observation;
+    void (*depth_done)(void *context, size_t depth);
+    void *depth_context;
     nr_losses local;                   /* local losses of the latest forward */
     size_t plan[4];                    /* bytes: saved, scratch, logits, cache */
 };

@@ -5,6 +5,8 @@
  *   state/<step>/state.json          counters, best score, sizes of the growing
  *                                    files, SHA-256 of the weights' file
  *
+ * Arrays are whole, whatever the number of ranks: rank 0 collects and writes.
+ *
  * A generation is written as <step>.tmp, synced, renamed; only then is the one
  * before the previous removed. So two whole generations stand at all times
  * after the second save, and a crash or a full disk at any point leaves at
@@ -93,8 +95,9 @@ static nr_status hash_of(char hex[65], const char *path, nr_error *err)
 
 static nr_status write_weights(const nr_trainer *t, const char *path, nr_error *err)
 {
+    const nr_exchange *x = &t->exchange;
     char names[3][8] = {"values", "adam_m", "adam_v"};
-    const void *data[3] = {t->e->values, t->m, t->v};
+    const void *data[3] = {t->e->values, nr_exchange_whole(x, t->m, 0), nr_exchange_whole(x, t->v, 1)};
     nr_tensor tensors[3];
     for (size_t i = 0; i < 3; i++)
         tensors[i] = (nr_tensor){.name = names[i], .type = t->model->ops->real, .ndim = 1, .shape = {t->e->weights},
@@ -152,6 +155,13 @@ static nr_status remove_older(const char *state, nr_error *err)
     }
     free(g.steps);
     return st;
+}
+
+nr_status nr_state_collect(nr_trainer *t, nr_error *err)
+{
+    nr_status st = nr_exchange_collect(&t->exchange, t->m, 0, err);
+    if (st == NR_OK) st = nr_exchange_collect(&t->exchange, t->v, 1, err);
+    return nr_train_together(t, st);
 }
 
 nr_status nr_state_save(nr_trainer *t, nr_error *err)
@@ -229,7 +239,7 @@ static nr_status state_from_json(nr_progress_state *a, const json_t *j, const ch
 static nr_status read_weights(nr_trainer *t, const char *path, nr_error *err)
 {
     nr_safetensors *file;
-    void *to[3] = {t->e->values, t->m, t->v};
+    void *to[3] = {t->e->values, nr_exchange_whole(&t->exchange, t->m, 0), nr_exchange_whole(&t->exchange, t->v, 1)};
     static const char *const names[3] = {"values", "adam_m", "adam_v"};
     NR_TRY(nr_safetensors_open(&file, path, err));
     nr_status st = NR_OK;

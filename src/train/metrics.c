@@ -12,7 +12,9 @@
  *                bits_per_byte, backbone_bits_per_byte, nats_per_token, kl,
  *                top1_agreement; layers: gate_auc (of g), gate_auc_abs (of |g|) and per
  *                domain mean_abs_gate, norm_ratio; seconds
- * Only "seconds" and "tokens_per_second" depend on the clock. A step line holds
+ * With several ranks a step also has ranks, bytes_sent (by rank 0, gradients and
+ * weights) and exchange_seconds (rank 0 waited for others to send).
+ * Only "seconds", "tokens_per_second" and "exchange_seconds" depend on the clock. A step line holds
  * that step alone, no mean since the line before, so that a resumed run writes
  * the same lines.
  */
@@ -173,6 +175,10 @@ nr_status nr_metrics_step(nr_trainer *t, const nr_step_result *r, double seconds
     nr_buffer_printf(b, ", \"old_rows\": %zu", r->old_rows);
     add_number(b, "old_rows_share", (double)t->at.drawn.old / (double)t->at.drawn.rows);
     nr_buffer_printf(b, ", \"tokens\": %.0f", tokens * (double)t->at.step);
+    if (nr_train_ranks(t) > 1) {
+        nr_buffer_printf(b, ", \"ranks\": %zu, \"bytes_sent\": %zu", nr_train_ranks(t), r->exchange_bytes);
+        add_number(b, "exchange_seconds", r->exchange_seconds);
+    }
     add_number(b, "seconds", t->at.seconds);
     add_number(b, "tokens_per_second", seconds > 0 ? tokens / seconds : 0);
     nr_buffer_text(b, "}");

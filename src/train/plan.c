@@ -64,6 +64,14 @@ static double seconds_of(const nr_model *m, const nr_settings *s, size_t weights
 
 /* ---- memory ---- */
 
+/* What one of several ranks takes, rank 0, which takes most. */
+static void add_ranks(nr_plan *plan, const nr_settings *s, size_t weights, size_t real, size_t ranks)
+{
+    plan->optimizer_bytes = 2 * nr_exchange_share(weights, ranks) * real;
+    plan->exchange_bytes = nr_exchange_bytes(weights, real, s->gradient_exchange == 1, ranks);
+    plan->seconds /= (double)ranks; /* what is sent is not foreseen: it depends on the network */
+}
+
 static size_t extension_bytes(const nr_extension *e)
 {
     const nr_ops *ops = e->model->ops;
@@ -86,7 +94,8 @@ nr_status nr_plan_make(nr_plan *plan, const nr_model *shapes, const nr_run *run,
 {
     nr_extension *e;
     nr_pass_plan pass = {0};
-    size_t B = nr_train_micro_batch(s), real = shapes->ops->real_size;
+    size_t B, real = shapes->ops->real_size, ranks = nr_cluster_size(run->cluster);
+    NR_TRY(nr_train_share_batch(&B, s, ranks, false, err));
     *plan = (nr_plan){0};
     NR_TRY(check_context(shapes, s, err));
     NR_TRY(nr_extension_new(&e, shapes, s, err));
@@ -95,12 +104,13 @@ nr_status nr_plan_make(nr_plan *plan, const nr_model *shapes, const nr_run *run,
     if (st != NR_OK) nr_fail(err, st, "plan: a pass of %zu rows of %zu tokens can't be laid out", B, s->context);
     if (st == NR_OK) {
         plan->weights_bytes = nr_model_packed_bytes(shapes->config, shapes->ops, NR_USE_TRAIN);
-        plan->activation_bytes = pass.total + nr_validation_bytes(shapes, s, B);
+        plan->activation_bytes = pass.total + nr_validation_bytes(shapes, s, B, ranks);
         plan->extension_bytes = extension_bytes(e);
-        plan->optimizer_bytes = 2 * e->weights * real;
-        plan->total_bytes = plan->weights_bytes + plan->activation_bytes + plan->extension_bytes + plan->optimizer_bytes;
         plan->disk_bytes = disk_bytes(run, s, e->weights, real, shapes->config->V);
         plan->seconds = seconds_of(shapes, s, e->weights, B);
+        add_ranks(plan, s, e->weights, real, ranks);
+        plan->total_bytes = plan->weights_bytes + plan->activation_bytes + plan->extension_bytes;
+        plan->total_bytes += plan->optimizer_bytes + plan->exchange_bytes;
     }
     nr_extension_close(e);
     return st;
@@ -133,6 +143,7 @@ char *nr_plan_describe(const nr_plan *p)
     add_bytes(&b, "        activations", p->activation_bytes);
     add_bytes(&b, "        extension", p->extension_bytes);
     add_bytes(&b, "        optimizer", p->optimizer_bytes);
+    if (p->exchange_bytes) add_bytes(&b, "        exchange", p->exchange_bytes);
     add_bytes(&b, "        together", p->total_bytes);
     add_bytes(&b, "disk    at most", p->disk_bytes);
     if (p->seconds > 0)

@@ -196,8 +196,9 @@ static json_t *machine_to_json(const nr_trainer *t)
 {
     char build[256];
     nr_build_info(build, sizeof build);
-    return json_pack("{s:s, s:s, s:s, s:s, s:I}", "build", build, "instruction_set", nr_cpu_name(), "matrix_library",
-                     nr_matrix_library(), "backend", t->model->ops->name, "threads", (json_int_t)nr_threads_get());
+    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I}", "build", build, "instruction_set", nr_cpu_name(), "matrix_library",
+                     nr_matrix_library(), "backend", t->model->ops->name, "threads", (json_int_t)nr_threads_get(), "ranks",
+                     (json_int_t)nr_train_ranks(t));
 }
 
 nr_status nr_run_write_config(nr_trainer *t, const nr_run *run, nr_error *err)

@@ -5,6 +5,8 @@
  *   run_folder.c   the folder: lock, config.json, what is removed
  *   train_data.c   tokenizer, token caches, rows of both domains
  *   train_step.c   one optimizer step
+ *   exchange.c     what travels between ranks
+ *   ranks.c        what ranks must have in common, and how they share the rows
  *   train_eval.c   validation of both domains against the backbone
  *   checkpoint.c   state/: two generations
  *   metrics.c      metrics.jsonl, log.txt, lines for people
@@ -16,6 +18,7 @@
 
 #include "data/data.h"
 #include "model/extension.h"
+#include "train/exchange.h"
 
 enum { NR_OLD, NR_NEW };
 extern const char *const nr_domain_names[2]; /* "old", "new" */
@@ -59,12 +62,22 @@ typedef struct {
     size_t metrics_bytes, events_bytes;
 } nr_progress_state;
 
+/* Sums over one batch of validation rows: a batch is the work of one rank, and all add them up in the same order. */
+typedef struct {
+    double nats, backbone_nats, kl, agree, tokens, bytes;
+    double layers[];         /* (2 L): |g| of each layer, then |g a| / |FFN| */
+} nr_batch_score;
+
 typedef struct {
     nr_domain_score domain[2];
     size_t rows[2];          /* validation rows; 0: none */
-    bool have_backbone;      /* the next two are filled */
-    double backbone_nats[2];
-    void *hidden[2];         /* act (rows T, C): the backbone's, for KL */
+    size_t batches[2];       /* of B rows; the last may be part full */
+    size_t first[2], end[2]; /* batches of this rank */
+    bool have_backbone;      /* backbone_nats of the batches and the next are filled */
+    void *hidden[2];         /* act (this rank's rows T, C): the backbone's, for KL */
+    size_t score_bytes;      /* of one nr_batch_score */
+    char *scores[2];         /* (batches) */
+    float *travel;           /* gates on their way to rank 0; NULL: alone */
     void *logits;            /* real (head_rows, V): the backbone's */
     nr_observation observed; /* (L, n) */
     double *nll, *kl;        /* (n) */
@@ -74,10 +87,20 @@ typedef struct {
     double *auc, *auc_abs;   /* (L): of g, of |g| */
 } nr_validation;
 
+/* What a rank adds to the sums of a step. */
+typedef struct {
+    nr_losses losses;
+    double squares;          /* of the gradient, over the rank's slices */
+} nr_step_sums;
+
 struct nr_trainer {
     const nr_listener *listener;
     char *folder;
     nr_settings s;           /* method defaults filled in */
+    nr_cluster *cluster;     /* NULL: alone */
+    nr_listener own_listener; /* of a rank that only listens */
+    nr_exchange exchange;
+    nr_step_sums *sums;      /* (ranks) */
     int lock;                /* descriptor of log.txt, -1: none */
     bool fresh, finished;
     /* what it trains on */
@@ -88,11 +111,12 @@ struct nr_trainer {
     nr_rows *train[2], *valid[2];
     nr_pass *pass;
     size_t B;                /* rows of a micro-batch */
+    size_t first_row, end_row; /* this rank's rows of a step */
     /* buffers of a step */
     nr_drawn *drawn;         /* (batch) */
     int32_t *row, *ids, *targets, *first; /* (T + 1); (B, T); first NULL without a document mask */
     uint8_t *is_new;         /* (B) */
-    void *m, *v;             /* real (weights): AdamW's moments */
+    void *m, *v;             /* real (exchange.owned): AdamW's moments of this rank's slices */
     nr_validation val;
     nr_progress_state at;
     /* what it writes */
@@ -128,6 +152,29 @@ nr_status nr_run_write_config(nr_trainer *t, const nr_run *run, nr_error *err);
 /* The model and the texts are those of config.json; another machine is only said. */
 nr_status nr_run_verify(nr_trainer *t, const nr_run *run, nr_error *err);
 
+/* ---- ranks.c ---- */
+
+/* Rank 0 writes the run's folder and speaks; the others only compute. */
+bool nr_train_leads(const nr_trainer *t);
+size_t nr_train_ranks(const nr_trainer *t);
+/* nr_cluster_agree of the trainer's cluster. */
+nr_status nr_train_agree(nr_trainer *t, nr_status st, nr_error *err);
+/* For work in which ranks wait for each other: where it failed on one alone, there is no agreeing any more. */
+nr_status nr_train_together(nr_trainer *t, nr_status st);
+/* Rows of a micro-batch: as asked for, or the largest that divides the batch and keeps a pass at 1024 tokens. */
+size_t nr_train_micro_batch(const nr_settings *s);
+/* The same where so many ranks share the batch evenly: smaller only where it must be. An error says what fits.
+ * may_shrink: a size that was asked for too. */
+nr_status nr_train_share_batch(size_t *B, const nr_settings *s, size_t ranks, bool may_shrink, nr_error *err);
+/* The same settings, model, texts and backend on every rank. */
+nr_status nr_train_compare(nr_trainer *t, nr_error *err);
+/* Says who trains together. */
+void nr_train_say_ranks(nr_trainer *t);
+/* config.json of a run and whether it is finished, from rank 0. */
+nr_status nr_train_pass_on_config(nr_trainer *t, nr_error *err);
+/* Values, optimizer state (which rank 0 has whole) and counters, from rank 0; fresh: values only. */
+nr_status nr_train_pass_on_state(nr_trainer *t, bool fresh, nr_error *err);
+
 /* ---- train_data.c ---- */
 nr_status nr_train_check_shares(const nr_run *run, const nr_settings *s, nr_error *err);
 nr_status nr_train_open_data(nr_trainer *t, const nr_run *run, nr_error *err);
@@ -141,19 +188,20 @@ nr_status nr_trainer_random(nr_trainer **out, nr_model *m, const nr_settings *s,
 typedef struct {
     double loss, lm, lm_domain[2], l1, ce, local, norm, lr;
     size_t old_rows;
+    double exchange_seconds;
+    size_t exchange_bytes;
 } nr_step_result;
-size_t nr_train_micro_batch(const nr_settings *s);
 /* Learning rate of step number `step`, counted from 0. */
 double nr_train_learning_rate(const nr_settings *s, uint64_t step);
 nr_status nr_train_step(nr_trainer *t, nr_step_result *r, nr_error *err);
 
 /* ---- train_eval.c ---- */
 size_t nr_validation_rows(const nr_settings *s);
-/* Bytes of the buffers that nr_validation_new takes at most. */
-size_t nr_validation_bytes(const nr_model *m, const nr_settings *s, size_t B);
+/* Bytes of the buffers that nr_validation_new takes at most, on one of so many ranks. */
+size_t nr_validation_bytes(const nr_model *m, const nr_settings *s, size_t B, size_t ranks);
 nr_status nr_validation_new(nr_trainer *t, nr_error *err);
 void nr_validation_free(nr_validation *v);
-/* Fills t->val and t->at.last. */
+/* Fills t->val and t->at.last; the areas under curves on rank 0 only. */
 nr_status nr_validate(nr_trainer *t, nr_error *err);
 /* Area under the curve of telling new from old by x > threshold; sorts both. NaN where either is empty or not a number. */
 double nr_domain_auc(float *old, size_t old_count, float *new_, size_t new_count);
@@ -161,6 +209,8 @@ double nr_domain_auc(float *old, size_t old_count, float *new_, size_t new_count
 double nr_domain_auc_abs(float *old, size_t old_count, float *new_, size_t new_count);
 
 /* ---- checkpoint.c ---- */
+/* The optimizer's state from all ranks to rank 0, who then saves. */
+nr_status nr_state_collect(nr_trainer *t, nr_error *err);
 nr_status nr_state_save(nr_trainer *t, nr_error *err);
 /* The newest whole generation; *found false: there is none. */
 nr_status nr_state_load(nr_trainer *t, bool *found, nr_error *err);

@@ -29,6 +29,14 @@ static nr_status open_tokens(nr_trainer *t, const nr_run *run, size_t set, nr_er
     return NR_OK;
 }
 
+/* Rank 0 first: where the others see its cache they need not tokenise too. */
+static nr_status open_in_turn(nr_trainer *t, const nr_run *run, size_t set, nr_error *err)
+{
+    nr_status st = nr_train_leads(t) ? open_tokens(t, run, set, err) : NR_OK;
+    NR_TRY(nr_train_agree(t, st, err));
+    return nr_train_leads(t) ? NR_OK : open_tokens(t, run, set, err);
+}
+
 static nr_status open_rows(nr_trainer *t, int d, nr_error *err)
 {
     const nr_settings *s = &t->s;
@@ -67,7 +75,7 @@ nr_status nr_train_open_data(nr_trainer *t, const nr_run *run, nr_error *err)
     NR_TRY(nr_tokenizer_open(&t->tokenizer, run->model, NULL, err));
     if (nr_tokenizer_eos(t->tokenizer) < 0)
         return nr_fail(err, NR_E_UNSUPPORTED, "%s: the tokenizer names no end-of-text token to join documents with", run->model);
-    for (size_t set = 0; set < 4; set++) NR_TRY(open_tokens(t, run, set, err));
+    for (size_t set = 0; set < 4; set++) NR_TRY(open_in_turn(t, run, set, err));
     for (int d = 0; d < 2; d++) {
         NR_TRY(open_rows(t, d, err));
         if (t->train[d] || t->valid[d]) say_domain(t, d);

@@ -11,6 +11,11 @@
  * that later validations cost one forward pass and two products of the head.
  * Batches keep the shape of a training micro-batch: what the last one has too
  * much is filled with the first row and left out of the sums.
+ *
+ * Several ranks take a stretch of the batches each. The sums of every batch
+ * travel to all, who add them in the order of the batches: so the numbers are
+ * the same bits on any number of ranks. The gates travel to rank 0, which alone
+ * takes the areas under the curves.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -20,58 +25,88 @@
 
 size_t nr_validation_rows(const nr_settings *s) { return NR_MAX(s->eval_tokens / s->context, 1); }
 
-/* Bytes of each buffer, for domain rows[2]. */
-typedef struct {
-    size_t hidden[2], logits, observed, tokens_wide, gate, layers;
-} sizes;
+/* ---- whose batch ---- */
 
-static sizes sizes_of(const nr_model *m, size_t T, size_t B, size_t head_rows, const size_t rows[2])
+/* First batch of a rank, and the one behind its last. */
+static size_t batches_before(size_t batches, size_t rank, size_t ranks) { return batches * rank / ranks; }
+
+/* Tokens of a rank's rows of a domain. */
+static size_t tokens_of_rank(const nr_trainer *t, int d, size_t rank)
 {
-    const nr_config *c = m->config;
-    sizes z = {.logits = head_rows * c->V, .observed = c->L * B * T, .tokens_wide = B * T, .layers = c->L};
-    for (int d = 0; d < 2; d++) z.hidden[d] = rows[d] * T * c->C;
-    z.gate = c->L * (rows[0] + rows[1]) * T;
-    return z;
+    const nr_validation *v = &t->val;
+    size_t ranks = nr_train_ranks(t), first = batches_before(v->batches[d], rank, ranks),
+           end = batches_before(v->batches[d], rank + 1, ranks);
+    return (NR_MIN(end * t->B, v->rows[d]) - NR_MIN(first * t->B, v->rows[d])) * t->s.context;
 }
 
-size_t nr_validation_bytes(const nr_model *m, const nr_settings *s, size_t B)
+static size_t tokens_of(const nr_trainer *t, int d) { return t->val.rows[d] * t->s.context; }
+
+/* Gates that a rank finds. */
+static size_t gates_of_rank(const nr_trainer *t, size_t rank)
 {
-    size_t rows[2] = {nr_validation_rows(s), nr_validation_rows(s)};
-    sizes z = sizes_of(m, s->context, B, 256, rows); /* 256: about what a pass takes for its logits */
-    return (z.hidden[0] + z.hidden[1]) * m->ops->act_size + z.logits * m->ops->real_size + z.gate * sizeof(float) +
-           (3 * z.observed + 2 * z.tokens_wide + 6 * z.layers) * sizeof(double) + z.tokens_wide;
+    return t->model->config->L * (tokens_of_rank(t, NR_OLD, rank) + tokens_of_rank(t, NR_NEW, rank));
+}
+
+static nr_batch_score *score_of(const nr_validation *v, int d, size_t batch)
+{
+    return (nr_batch_score *)(void *)(v->scores[d] + batch * v->score_bytes);
+}
+
+/* ---- memory ---- */
+
+size_t nr_validation_bytes(const nr_model *m, const nr_settings *s, size_t B, size_t ranks)
+{
+    const nr_config *c = m->config;
+    size_t rows = nr_validation_rows(s), batches = (rows + B - 1) / B, own = NR_MIN((batches + ranks - 1) / ranks * B, rows);
+    size_t n = B * s->context, gates = 2 * c->L * rows * s->context;
+    size_t logits = 256 * c->V * m->ops->real_size; /* 256: about what a pass takes for its logits */
+    return 2 * own * s->context * c->C * m->ops->act_size + logits +
+           (ranks > 1 ? 2 : 1) * gates * sizeof(float) + (3 * c->L * n + 2 * n + 6 * c->L) * sizeof(double) + n +
+           2 * batches * (sizeof(nr_batch_score) + 2 * c->L * sizeof(double));
+}
+
+static nr_status take_domain(nr_trainer *t, int d, nr_error *err)
+{
+    nr_validation *v = &t->val;
+    size_t rank = nr_cluster_rank(t->cluster), L = t->model->config->L;
+    const char *what = "validation";
+    if (t->valid[d]) v->rows[d] = NR_MIN(nr_validation_rows(&t->s), nr_rows_count(t->valid[d]));
+    v->batches[d] = (v->rows[d] + t->B - 1) / t->B;
+    v->first[d] = batches_before(v->batches[d], rank, nr_train_ranks(t));
+    v->end[d] = batches_before(v->batches[d], rank + 1, nr_train_ranks(t));
+    NR_TRY(nr_alloc(&v->hidden[d], tokens_of_rank(t, d, rank) * t->model->config->C, t->model->ops->act_size, what, err));
+    NR_TRY(nr_alloc(&v->scores[d], v->batches[d], v->score_bytes, what, err));
+    NR_TRY(nr_alloc(&v->gate_sum[d], L, sizeof(double), what, err));
+    return nr_alloc(&v->ratio_sum[d], L, sizeof(double), what, err);
 }
 
 nr_status nr_validation_new(nr_trainer *t, nr_error *err)
 {
     nr_validation *v = &t->val;
     const nr_ops *ops = t->model->ops;
-    for (int d = 0; d < 2; d++)
-        if (t->valid[d]) v->rows[d] = NR_MIN(nr_validation_rows(&t->s), nr_rows_count(t->valid[d]));
-    sizes z = sizes_of(t->model, t->s.context, t->B, nr_pass_head_rows(t->pass), v->rows);
+    size_t L = t->model->config->L, n = t->B * t->s.context;
     const char *what = "validation";
-    NR_TRY(nr_alloc(&v->logits, z.logits, ops->real_size, what, err));
-    NR_TRY(nr_alloc(&v->observed.ffn_norm, z.observed, sizeof(double), what, err));
-    NR_TRY(nr_alloc(&v->observed.ext_norm, z.observed, sizeof(double), what, err));
-    NR_TRY(nr_alloc(&v->observed.gate, z.observed, sizeof(double), what, err));
-    NR_TRY(nr_alloc(&v->nll, z.tokens_wide, sizeof(double), what, err));
-    NR_TRY(nr_alloc(&v->kl, z.tokens_wide, sizeof(double), what, err));
-    NR_TRY(nr_alloc(&v->same, z.tokens_wide, 1, what, err));
-    NR_TRY(nr_alloc(&v->gate, z.gate, sizeof(float), what, err));
-    NR_TRY(nr_alloc(&v->auc, z.layers, sizeof(double), what, err));
-    NR_TRY(nr_alloc(&v->auc_abs, z.layers, sizeof(double), what, err));
-    for (int d = 0; d < 2; d++) {
-        NR_TRY(nr_alloc(&v->hidden[d], z.hidden[d], ops->act_size, what, err));
-        NR_TRY(nr_alloc(&v->gate_sum[d], z.layers, sizeof(double), what, err));
-        NR_TRY(nr_alloc(&v->ratio_sum[d], z.layers, sizeof(double), what, err));
-    }
-    return NR_OK;
+    v->score_bytes = sizeof(nr_batch_score) + 2 * L * sizeof(double);
+    for (int d = 0; d < 2; d++) NR_TRY(take_domain(t, d, err));
+    NR_TRY(nr_alloc(&v->logits, nr_pass_head_rows(t->pass) * t->model->config->V, ops->real_size, what, err));
+    NR_TRY(nr_alloc(&v->observed.ffn_norm, L * n, sizeof(double), what, err));
+    NR_TRY(nr_alloc(&v->observed.ext_norm, L * n, sizeof(double), what, err));
+    NR_TRY(nr_alloc(&v->observed.gate, L * n, sizeof(double), what, err));
+    NR_TRY(nr_alloc(&v->nll, n, sizeof(double), what, err));
+    NR_TRY(nr_alloc(&v->kl, n, sizeof(double), what, err));
+    NR_TRY(nr_alloc(&v->same, n, 1, what, err));
+    NR_TRY(nr_alloc(&v->auc, L, sizeof(double), what, err));
+    NR_TRY(nr_alloc(&v->auc_abs, L, sizeof(double), what, err));
+    size_t all = L * (tokens_of(t, NR_OLD) + tokens_of(t, NR_NEW)), own = gates_of_rank(t, nr_cluster_rank(t->cluster));
+    if (nr_train_leads(t)) NR_TRY(nr_alloc(&v->gate, all, sizeof(float), what, err));
+    return nr_train_ranks(t) == 1 ? NR_OK : nr_alloc(&v->travel, nr_train_leads(t) ? all - own : own, sizeof(float), what, err);
 }
 
 void nr_validation_free(nr_validation *v)
 {
     for (int d = 0; d < 2; d++) {
         free(v->hidden[d]);
+        free(v->scores[d]);
         free(v->gate_sum[d]);
         free(v->ratio_sum[d]);
     }
@@ -83,6 +118,7 @@ void nr_validation_free(nr_validation *v)
     free(v->kl);
     free(v->same);
     free(v->gate);
+    free(v->travel);
     free(v->auc);
     free(v->auc_abs);
 }
@@ -122,8 +158,6 @@ double nr_domain_auc_abs(float *old, size_t old_count, float *new_, size_t new_c
     for (size_t i = 0; i < new_count; i++) new_[i] = fabsf(new_[i]);
     return nr_domain_auc(old, old_count, new_, new_count);
 }
-
-static size_t tokens_of(const nr_trainer *t, int d) { return t->val.rows[d] * t->s.context; }
 
 /* Where layer l keeps the gates of a domain: old ones, then new ones. */
 static float *gates(const nr_trainer *t, size_t l, int domain)
@@ -169,43 +203,57 @@ static double sum_of(const double *x, size_t n)
 }
 
 /* The backbone alone: its nats, and its hidden rows for later. */
-static nr_status backbone_batch(nr_trainer *t, int domain, size_t begin, size_t used, nr_error *err)
+static nr_status backbone_batch(nr_trainer *t, int domain, size_t batch, size_t used, nr_error *err)
 {
     nr_validation *v = &t->val;
-    size_t T = t->s.context, row = t->model->config->C * t->model->ops->act_size;
+    size_t T = t->s.context, begin = (batch - v->first[domain]) * t->B, row = t->model->config->C * t->model->ops->act_size;
     nr_batch b = batch_of(t);
     nr_extension_switch(t->e, false);
     nr_status st = nr_pass_forward(t->pass, &b, err);
     if (st == NR_OK) st = nr_pass_loss(t->pass, &b, false, NULL, v->nll, err);
     nr_extension_switch(t->e, true);
     if (st != NR_OK) return st;
-    v->backbone_nats[domain] += sum_of(v->nll, used * T);
+    score_of(v, domain, batch)->backbone_nats = sum_of(v->nll, used * T);
     memcpy((char *)v->hidden[domain] + begin * T * row, nr_pass_hidden(t->pass), used * T * row);
     return NR_OK;
 }
 
-static void add_observed(nr_trainer *t, int domain, size_t begin, size_t used)
+/* Where a batch puts the gates of layer l: rank 0 in their place, another rank with what it sends. */
+static float *gates_of_batch(const nr_trainer *t, size_t l, int domain, size_t batch)
+{
+    const nr_validation *v = &t->val;
+    size_t rank = nr_cluster_rank(t->cluster), T = t->s.context, own = tokens_of_rank(t, domain, rank);
+    if (rank == 0) return gates(t, l, domain) + batch * t->B * T;
+    size_t before = domain == NR_NEW ? t->model->config->L * tokens_of_rank(t, NR_OLD, rank) : 0;
+    return v->travel + before + l * own + (batch - v->first[domain]) * t->B * T;
+}
+
+static void add_observed(nr_trainer *t, int domain, size_t batch, size_t used)
 {
     nr_validation *v = &t->val;
-    size_t T = t->s.context, n = t->B * T;
-    for (size_t l = 0; l < t->model->config->L; l++) {
-        float *gate = gates(t, l, domain) + begin * T;
+    size_t T = t->s.context, n = t->B * T, L = t->model->config->L;
+    double *sums = score_of(v, domain, batch)->layers;
+    for (size_t l = 0; l < L; l++) {
+        float *gate = gates_of_batch(t, l, domain, batch);
+        double gate_sum = 0, ratio_sum = 0;
         for (size_t i = 0; i < used * T; i++) {
             double g = v->observed.gate[l * n + i];
             gate[i] = (float)g;
-            v->gate_sum[domain][l] += fabs(g);
-            v->ratio_sum[domain][l] += v->observed.ext_norm[l * n + i] / v->observed.ffn_norm[l * n + i];
+            gate_sum += fabs(g);
+            ratio_sum += v->observed.ext_norm[l * n + i] / v->observed.ffn_norm[l * n + i];
         }
+        sums[l] = gate_sum;
+        sums[L + l] = ratio_sum;
     }
 }
 
 /* Nats of the extended model, and its distance from the backbone. */
-static nr_status score_rows(nr_trainer *t, int domain, size_t begin, size_t used, nr_error *err)
+static nr_status score_rows(nr_trainer *t, int domain, size_t batch, size_t used, nr_error *err)
 {
     nr_validation *v = &t->val;
     const nr_ops *ops = t->model->ops;
     size_t T = t->s.context, C = t->model->config->C, V = t->model->config->V;
-    size_t chunk = nr_pass_head_rows(t->pass), n = used * T;
+    size_t chunk = nr_pass_head_rows(t->pass), n = used * T, begin = (batch - v->first[domain]) * t->B;
     for (size_t row = 0; row < n; row += chunk) {
         size_t count = NR_MIN(chunk, n - row);
         const void *logits;
@@ -215,20 +263,21 @@ static nr_status score_rows(nr_trainer *t, int domain, size_t begin, size_t used
         ops->cross_entropy(v->nll + row, NULL, logits, t->targets + row, 1, count, V);
         ops->divergence(v->kl + row, v->same + row, v->logits, logits, count, V);
     }
-    nr_domain_score *d = &v->domain[domain];
-    d->nats += sum_of(v->nll, n);
-    d->kl += sum_of(v->kl, n);
+    nr_batch_score *d = score_of(v, domain, batch);
+    d->nats = sum_of(v->nll, n);
+    d->kl = sum_of(v->kl, n);
+    d->tokens = (double)n;
+    d->agree = d->bytes = 0;
     for (size_t i = 0; i < n; i++) {
         size_t bytes;
         d->agree += v->same[i];
-        d->tokens++;
         nr_tokenizer_token(t->tokenizer, t->targets[i], &bytes);
-        if (t->targets[i] != nr_tokenizer_eos(t->tokenizer)) d->bytes += bytes;
+        if (t->targets[i] != nr_tokenizer_eos(t->tokenizer)) d->bytes += (double)bytes;
     }
     return NR_OK;
 }
 
-static nr_status extended_batch(nr_trainer *t, int domain, size_t begin, size_t used, nr_error *err)
+static nr_status extended_batch(nr_trainer *t, int domain, size_t batch, size_t used, nr_error *err)
 {
     nr_validation *v = &t->val;
     size_t observed = t->model->config->L * t->B * t->s.context;
@@ -239,25 +288,86 @@ static nr_status extended_batch(nr_trainer *t, int domain, size_t begin, size_t 
     nr_status st = nr_pass_forward(t->pass, &b, err);
     nr_pass_observe(t->pass, NULL);
     if (st != NR_OK) return st;
-    add_observed(t, domain, begin, used);
-    return score_rows(t, domain, begin, used, err);
+    add_observed(t, domain, batch, used);
+    return score_rows(t, domain, batch, used, err);
 }
 
-static nr_status domain_rows(nr_trainer *t, int domain, nr_error *err)
+static nr_status own_batches(nr_trainer *t, int domain, nr_error *err)
 {
     nr_validation *v = &t->val;
+    for (size_t batch = v->first[domain]; batch < v->end[domain]; batch++) {
+        size_t used = fill(t, domain, batch * t->B);
+        if (!v->have_backbone) NR_TRY(backbone_batch(t, domain, batch, used, err));
+        NR_TRY(extended_batch(t, domain, batch, used, err));
+        nr_progress(t->listener, "validating", (double)(batch + 1 - v->first[domain]), (double)(v->end[domain] - v->first[domain]), 0,
+                    "batches");
+    }
+    return NR_OK;
+}
+
+/* ---- all ranks' batches ---- */
+
+/* The scores of every batch, to all. */
+static nr_status exchange_scores(nr_trainer *t, int d, nr_error *err)
+{
+    nr_validation *v = &t->val;
+    nr_exchange *x = &t->exchange;
+    for (size_t r = 0; r < nr_train_ranks(t); r++) {
+        size_t first = batches_before(v->batches[d], r, nr_train_ranks(t)), end = batches_before(v->batches[d], r + 1, nr_train_ranks(t));
+        x->to[r] = (nr_part){v->scores[d] + v->first[d] * v->score_bytes, (v->end[d] - v->first[d]) * v->score_bytes};
+        x->from[r] = (nr_part){v->scores[d] + first * v->score_bytes, (end - first) * v->score_bytes};
+    }
+    return nr_exchange_parts(x, err);
+}
+
+/* What rank r sent, layer by layer, into its place among the gates. */
+static const float *unpack_gates(nr_trainer *t, int d, size_t r, const float *from)
+{
+    size_t count = tokens_of_rank(t, d, r), first = batches_before(t->val.batches[d], r, nr_train_ranks(t)) * t->B * t->s.context;
+    for (size_t l = 0; l < t->model->config->L; l++, from += count)
+        if (count > 0) memcpy(gates(t, l, d) + first, from, count * sizeof *from);
+    return from;
+}
+
+static nr_status collect_gates(nr_trainer *t, nr_error *err)
+{
+    nr_validation *v = &t->val;
+    nr_exchange *x = &t->exchange;
+    size_t ranks = nr_train_ranks(t), rank = nr_cluster_rank(t->cluster);
+    memset(x->to, 0, ranks * sizeof *x->to);
+    memset(x->from, 0, ranks * sizeof *x->from);
+    if (rank > 0) x->to[0] = (nr_part){v->travel, gates_of_rank(t, rank) * sizeof *v->travel};
+    float *at = v->travel;
+    for (size_t r = 1; rank == 0 && r < ranks; at += gates_of_rank(t, r), r++)
+        x->from[r] = (nr_part){at, gates_of_rank(t, r) * sizeof *at};
+    NR_TRY(nr_exchange_parts(x, err));
+    const float *from = v->travel;
+    for (size_t r = 1; rank == 0 && r < ranks; r++)
+        for (int d = 0; d < 2; d++) from = unpack_gates(t, d, r, from);
+    return NR_OK;
+}
+
+static void add_up(nr_trainer *t, int domain)
+{
+    nr_validation *v = &t->val;
+    size_t L = t->model->config->L;
     nr_domain_score *d = &v->domain[domain];
     *d = (nr_domain_score){.present = v->rows[domain] > 0, .rows = v->rows[domain]};
-    memset(v->gate_sum[domain], 0, t->model->config->L * sizeof(double));
-    memset(v->ratio_sum[domain], 0, t->model->config->L * sizeof(double));
-    for (size_t begin = 0; begin < v->rows[domain]; begin += t->B) {
-        size_t used = fill(t, domain, begin);
-        if (!v->have_backbone) NR_TRY(backbone_batch(t, domain, begin, used, err));
-        NR_TRY(extended_batch(t, domain, begin, used, err));
-        nr_progress(t->listener, "validating", (double)(begin + used), (double)v->rows[domain], 0, "rows");
+    memset(v->gate_sum[domain], 0, L * sizeof(double));
+    memset(v->ratio_sum[domain], 0, L * sizeof(double));
+    for (size_t batch = 0; batch < v->batches[domain]; batch++) {
+        const nr_batch_score *s = score_of(v, domain, batch);
+        d->nats += s->nats;
+        d->backbone_nats += s->backbone_nats;
+        d->kl += s->kl;
+        d->agree += s->agree;
+        d->tokens += (size_t)s->tokens;
+        d->bytes += (size_t)s->bytes;
+        for (size_t l = 0; l < L; l++) {
+            v->gate_sum[domain][l] += s->layers[l];
+            v->ratio_sum[domain][l] += s->layers[L + l];
+        }
     }
-    d->backbone_nats = v->backbone_nats[domain];
-    return NR_OK;
 }
 
 /* ---- the whole ---- */
@@ -279,9 +389,14 @@ static void summarise(nr_trainer *t)
 
 nr_status nr_validate(nr_trainer *t, nr_error *err)
 {
-    for (int d = 0; d < 2; d++) NR_TRY(domain_rows(t, d, err));
+    nr_status st = NR_OK;
+    for (int d = 0; d < 2 && st == NR_OK; d++) st = own_batches(t, d, err);
+    for (int d = 0; d < 2 && st == NR_OK && nr_train_ranks(t) > 1; d++) st = exchange_scores(t, d, err);
+    if (st == NR_OK && nr_train_ranks(t) > 1) st = collect_gates(t, err);
+    if (st != NR_OK) return nr_train_together(t, st);
     t->val.have_backbone = true;
-    nr_parallel(t->model->config->L, layer_auc, t);
+    for (int d = 0; d < 2; d++) add_up(t, d);
+    if (nr_train_leads(t)) nr_parallel(t->model->config->L, layer_auc, t);
     summarise(t);
     return NR_OK;
 }

@@ -10,22 +10,16 @@
  * Losses are scaled by counts of the whole step, so that cutting it into
  * micro-batches changes only rounding. A loss or gradient that isn't finite ends
  * the run before it reaches the weights. Nothing is allocated.
+ *
+ * Of several ranks each draws the whole step and runs its own stretch of the
+ * rows; gradients travel while the last micro-batch is still in its backward
+ * pass, and each rank updates its slices of the weights. One rank alone runs
+ * the same lines.
  */
 #include <math.h>
 #include <string.h>
 
 #include "train/train.h"
-
-#define TOKENS_OF_A_PASS 1024
-
-size_t nr_train_micro_batch(const nr_settings *s)
-{
-    if (s->micro_batch_size) return s->micro_batch_size;
-    size_t best = 1;
-    for (size_t b = 1; b <= s->batch_size && b * s->context <= TOKENS_OF_A_PASS; b++)
-        if (s->batch_size % b == 0) best = b;
-    return best;
-}
 
 double nr_train_learning_rate(const nr_settings *s, uint64_t step)
 {
@@ -51,74 +45,145 @@ static void fill(nr_trainer *t, size_t begin)
     }
 }
 
-static nr_status run_passes(nr_trainer *t, nr_step_result *r, nr_error *err)
+static nr_status run_passes(nr_trainer *t, const nr_step_result *r, nr_losses *sum, nr_error *err)
 {
-    size_t T = t->s.context, tokens = t->s.batch_size * T;
-    nr_losses sum = {0};
-    nr_draw_step(&t->s, t->at.step, &t->at.drawn, t->drawn);
-    for (size_t i = 0; i < t->s.batch_size; i++) r->old_rows += !t->drawn[i].is_new;
+    size_t T = t->s.context;
     nr_batch batch = {.B = t->B, .T = T, .ids = t->ids, .targets = t->targets, .is_new = t->is_new, .first = t->first,
-                      .step_tokens = tokens, .step_old_tokens = r->old_rows * T};
+                      .step_tokens = t->s.batch_size * T, .step_old_tokens = r->old_rows * T};
     memset(t->e->grads, 0, t->e->weights * t->model->ops->real_size);
-    for (size_t begin = 0; begin < t->s.batch_size; begin += t->B) {
+    nr_exchange_begin(&t->exchange);
+    for (size_t begin = t->first_row; begin < t->end_row; begin += t->B) {
+        bool last = begin + t->B == t->end_row;
         fill(t, begin);
         NR_TRY(nr_pass_forward(t->pass, &batch, err));
-        NR_TRY(nr_pass_loss(t->pass, &batch, true, &sum, NULL, err));
+        nr_pass_on_depth(t->pass, last ? nr_exchange_depth : NULL, &t->exchange);
+        NR_TRY(nr_pass_loss(t->pass, &batch, true, sum, NULL, err));
     }
-    r->lm = sum.nll / (double)tokens;
+    return nr_exchange_finish(&t->exchange, err);
+}
+
+/* ---- sums of all ranks ---- */
+
+typedef struct {
+    const nr_trainer *t;
+    double sum;
+} squares_job;
+
+static void add_squares(void *context, const nr_param *p, size_t at, size_t own, size_t count)
+{
+    squares_job *j = context;
+    const nr_ops *ops = j->t->model->ops;
+    (void)p;
+    (void)own;
+    j->sum += ops->sum_squares((char *)j->t->e->grads + at * ops->real_size, count);
+}
+
+static void add_losses(nr_losses *sum, const nr_losses *more)
+{
+    sum->nll += more->nll;
+    for (int d = 0; d < 2; d++) {
+        sum->nll_domain[d] += more->nll_domain[d];
+        sum->targets[d] += more->targets[d];
+        sum->local[d] += more->local[d];
+    }
+    sum->local_weighted += more->local_weighted;
+}
+
+/* Losses of all rows and the norm of the whole gradient, added in the order of the ranks. */
+static nr_status sum_up(nr_trainer *t, nr_step_result *r, nr_step_sums *mine, nr_error *err)
+{
+    double tokens = (double)(t->s.batch_size * t->s.context);
+    nr_losses sum = {0};
+    squares_job own = {t, 0};
+    nr_exchange_each(&t->exchange, add_squares, &own);
+    mine->squares = own.sum;
+    NR_TRY(nr_cluster_gather(t->cluster, t->sums, mine, sizeof *mine, err));
+    double squares = 0;
+    for (size_t k = 0; k < nr_train_ranks(t); k++) {
+        add_losses(&sum, &t->sums[k].losses);
+        squares += t->sums[k].squares;
+    }
+    r->lm = sum.nll / tokens;
     for (int d = 0; d < 2; d++) r->lm_domain[d] = sum.targets[d] ? sum.nll_domain[d] / (double)sum.targets[d] : NAN;
     r->l1 = sum.local[0];
     r->ce = sum.local[1];
     r->local = sum.local_weighted;
     r->loss = r->lm + r->local;
+    r->norm = sqrt(squares);
     return NR_OK;
 }
 
-static double gradient_norm(const nr_trainer *t)
+/* "rank 2: " where only some ranks' losses aren't finite, else nothing. */
+static void name_rank(const nr_trainer *t, char *text, size_t size)
 {
-    double sum = 0;
-    for (size_t i = 0; i < t->e->param_count; i++) {
-        const nr_param *p = &t->e->params[i];
-        sum += t->model->ops->sum_squares(nr_param_grad(t->e, p), p->shape[0] * p->shape[1]);
+    size_t bad = 0, first = 0;
+    text[0] = '\0';
+    for (size_t k = nr_train_ranks(t); k-- > 0;) {
+        if (isfinite(t->sums[k].losses.nll + t->sums[k].losses.local_weighted)) continue;
+        bad++;
+        first = k;
     }
-    return sqrt(sum);
+    if (bad > 0 && bad < nr_train_ranks(t)) snprintf(text, size, "rank %zu: ", first);
 }
 
 static nr_status not_finite(const nr_trainer *t, const nr_step_result *r, nr_error *err)
 {
     const char *precision = t->model->ops->act == NR_BF16 ? " or --compute fp32" : "";
+    char rank[32];
+    name_rank(t, rank, sizeof rank);
     return nr_fail(err, NR_E_NOT_FINITE,
-                   "%s: step %llu: expected a finite loss and gradient, found loss %g, gradient norm %g; the latest saved "
+                   "%s%s: step %llu: expected a finite loss and gradient, found loss %g, gradient norm %g; the latest saved "
                    "state is kept; try a --learning-rate below %g, more --warmup-steps than %zu%s",
-                   t->folder, (unsigned long long)t->at.step + 1, r->loss, r->norm, t->s.learning_rate, t->s.warmup_steps, precision);
+                   rank, t->folder, (unsigned long long)t->at.step + 1, r->loss, r->norm, t->s.learning_rate, t->s.warmup_steps,
+                   precision);
 }
 
-static void update(nr_trainer *t, double g_scale, double lr)
+/* ---- the update ---- */
+
+typedef struct {
+    nr_trainer *t;
+    double g_scale, lr;
+} update_job;
+
+static void update(void *context, const nr_param *p, size_t at, size_t own, size_t count)
 {
+    const update_job *j = context;
+    const nr_trainer *t = j->t;
     const nr_ops *ops = t->model->ops;
     const nr_settings *s = &t->s;
-    for (size_t i = 0; i < t->e->param_count; i++) {
-        const nr_param *p = &t->e->params[i];
-        size_t at = p->offset * ops->real_size;
-        ops->adamw(nr_param_value(t->e, p), nr_param_grad(t->e, p), (char *)t->m + at, (char *)t->v + at, g_scale, lr,
-                   s->adam_beta1, s->adam_beta2, s->adam_epsilon, p->decay ? s->weight_decay : 0, (size_t)t->at.step + 1,
-                   p->shape[0] * p->shape[1]);
-    }
+    size_t from = at * ops->real_size, state = own * ops->real_size;
+    ops->adamw((char *)t->e->values + from, (char *)t->e->grads + from, (char *)t->m + state, (char *)t->v + state, j->g_scale,
+               j->lr, s->adam_beta1, s->adam_beta2, s->adam_epsilon, p->decay ? s->weight_decay : 0, (size_t)t->at.step + 1, count);
+}
+
+static nr_status apply(nr_trainer *t, const nr_step_result *r, nr_error *err)
+{
+    double scale = t->s.max_grad_norm > 0 ? t->s.max_grad_norm / (r->norm + 1e-6) : 1;
+    update_job job = {t, NR_MIN(scale, 1), r->lr};
+    nr_exchange_each(&t->exchange, update, &job);
+    NR_TRY(nr_exchange_values(&t->exchange, err));
+    return nr_extension_repack(t->e, err);
 }
 
 nr_status nr_train_step(nr_trainer *t, nr_step_result *r, nr_error *err)
 {
     nr_draw_count before = t->at.drawn;
+    nr_step_sums mine = {0};
     *r = (nr_step_result){.lr = nr_train_learning_rate(&t->s, t->at.step)};
-    NR_TRY(run_passes(t, r, err));
-    r->norm = gradient_norm(t);
-    if (!isfinite(r->loss) || !isfinite(r->norm)) {
+    nr_draw_step(&t->s, t->at.step, &t->at.drawn, t->drawn);
+    for (size_t i = 0; i < t->s.batch_size; i++) r->old_rows += !t->drawn[i].is_new;
+    nr_status st = run_passes(t, r, &mine.losses, err);
+    if (st == NR_OK) st = sum_up(t, r, &mine, err);
+    if (st != NR_OK) return nr_train_together(t, st);
+    if (!isfinite(r->loss) || !isfinite(r->norm)) { /* every rank finds the same */
         t->at.drawn = before;
+        if (t->cluster) t->cluster->agreed = true;
         return not_finite(t, r, err);
     }
-    double scale = t->s.max_grad_norm > 0 ? t->s.max_grad_norm / (r->norm + 1e-6) : 1;
-    update(t, NR_MIN(scale, 1), r->lr);
-    NR_TRY(nr_extension_repack(t->e, err));
+    st = nr_train_together(t, apply(t, r, err));
+    if (st != NR_OK) return st;
+    r->exchange_seconds = t->exchange.seconds;
+    r->exchange_bytes = t->exchange.bytes;
     t->at.step++;
     return NR_OK;
 }

@@ -8,6 +8,11 @@
  * wrote, and a run that is killed anywhere goes on from there to the same bits.
  * The extension itself is written last: where RUN/extension_config.json stands,
  * the run is finished.
+ *
+ * Several ranks walk through the same lines. What only rank 0 does is followed by
+ * an agreement before they next need each other, so that its failure ends all of
+ * them with one error, and so is every step, which also decides together whether
+ * to stop.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -18,7 +23,7 @@
 /* ---- setting up ---- */
 
 /* Defaults that depend on the method or on each other become values, so that config.json holds what ran. */
-static nr_status settle(nr_trainer *t, nr_error *err)
+static nr_status settle(nr_trainer *t, bool resumed, nr_error *err)
 {
     nr_settings *s = &t->s;
     char name[64];
@@ -27,7 +32,12 @@ static nr_status settle(nr_trainer *t, nr_error *err)
     const nr_method *method = nr_method_find(name);
     if (!method) return nr_fail(err, NR_E_USAGE, "--method: no method is called %s", name);
     if (s->learning_rate == 0) s->learning_rate = method->learning_rate;
-    s->micro_batch_size = t->B = nr_train_micro_batch(s);
+    size_t asked = s->micro_batch_size, ranks = nr_train_ranks(t), share = s->batch_size / ranks;
+    NR_TRY(nr_train_share_batch(&t->B, s, ranks, resumed, err));
+    s->micro_batch_size = t->B;
+    if (resumed && asked != t->B) nr_train_say(t, "micro-batches of %zu rows instead of %zu, so that %zu ranks share them evenly", t->B, asked, ranks);
+    t->first_row = nr_cluster_rank(t->cluster) * share;
+    t->end_row = t->first_row + share;
     if (s->old_share == 0 && (s->l1 || s->ce)) {
         s->l1 = s->ce = false;
         if (method->block) nr_train_say(t, "old share 0: the local losses (l1, cross-entropy) are off");
@@ -81,8 +91,10 @@ static nr_status take_buffers(nr_trainer *t, nr_error *err)
     NR_TRY(nr_alloc(&t->targets, n, sizeof *t->targets, what, err));
     NR_TRY(nr_alloc(&t->is_new, t->B, sizeof *t->is_new, what, err));
     if (s->document_mask) NR_TRY(nr_alloc(&t->first, n, sizeof *t->first, what, err));
-    NR_TRY(nr_alloc(&t->m, t->e->weights, real, "optimizer", err));
-    NR_TRY(nr_alloc(&t->v, t->e->weights, real, "optimizer", err));
+    NR_TRY(nr_alloc(&t->sums, nr_train_ranks(t), sizeof *t->sums, what, err));
+    NR_TRY(nr_exchange_new(&t->exchange, t->cluster, t->e, s->gradient_exchange == 1, err));
+    NR_TRY(nr_alloc(&t->m, t->exchange.owned, real, "optimizer", err));
+    NR_TRY(nr_alloc(&t->v, t->exchange.owned, real, "optimizer", err));
     return nr_validation_new(t, err);
 }
 
@@ -104,13 +116,15 @@ static nr_status extend_model(nr_trainer *t, nr_error *err)
 }
 
 /* Everything but the folder: settings, texts, model, extension, memory. */
-static nr_status prepare(nr_trainer *t, const nr_run *run, nr_error *err)
+static nr_status prepare(nr_trainer *t, const nr_run *run, bool resumed, nr_error *err)
 {
-    nr_model_options opt = {(nr_compute)t->s.compute, NR_USE_TRAIN, t->s.threads, NULL};
-    NR_TRY(settle(t, err));
+    size_t threads = t->s.threads ? t->s.threads : nr_cluster_threads(t->cluster);
+    nr_model_options opt = {(nr_compute)t->s.compute, NR_USE_TRAIN, threads, NULL};
+    NR_TRY(settle(t, resumed, err));
     NR_TRY(nr_train_check_shares(run, &t->s, err));
-    nr_threads_set(t->s.threads);
+    nr_threads_set(threads);
     nr_train_say_settings(t);
+    nr_train_say_ranks(t);
     NR_TRY(say_plan(t, run, &opt, err));
     NR_TRY(nr_train_open_data(t, run, err));
     NR_TRY(nr_model_open(&t->model, run->model, &opt, err));
@@ -121,11 +135,12 @@ static nr_status prepare(nr_trainer *t, const nr_run *run, nr_error *err)
                  t->model->config->name, t->e->weights,
                  100 * (double)t->e->weights / (double)nr_model_weight_count(t->model->config), t->e->width, t->e->layer_count,
                  t->model->ops->name);
-    return NR_OK;
+    return nr_train_compare(t, err);
 }
 
 static nr_status open_outputs(nr_trainer *t, nr_error *err)
 {
+    if (!nr_train_leads(t)) return NR_OK;
     NR_TRY(nr_append_open(&t->metrics, t->folder, "metrics.jsonl", t->at.metrics_bytes, err));
     NR_TRY(nr_append_open(&t->events, t->folder, "events.out.tfevents.nres", t->at.events_bytes, err));
     if (t->at.events_bytes > 0) return NR_OK;
@@ -142,13 +157,18 @@ static void start_anew(nr_trainer *t)
     t->at.last.score = NAN;
 }
 
-static nr_status create(nr_trainer **out, const char *folder, const nr_listener *l, nr_error *err)
+static nr_status create(nr_trainer **out, const char *folder, nr_cluster *c, const nr_listener *l, nr_error *err)
 {
     nr_trainer *t;
     *out = NULL;
     NR_TRY(nr_alloc(&t, 1, sizeof *t, "trainer", err));
     t->lock = -1;
+    t->cluster = c;
     t->listener = l;
+    if (!nr_train_leads(t) && l) { /* only asked whether to stop */
+        t->own_listener = (nr_listener){.user = l->user, .stop = l->stop};
+        t->listener = &t->own_listener;
+    }
     t->folder = nr_strdup(folder);
     if (!t->folder) {
         nr_trainer_close(t);
@@ -158,30 +178,40 @@ static nr_status create(nr_trainer **out, const char *folder, const nr_listener 
     return NR_OK;
 }
 
+/* The run's folder, on rank 0. */
+static nr_status begin_folder(nr_trainer *t, const nr_run *asked, const nr_run *run, nr_error *err)
+{
+    if (!nr_train_leads(t)) return NR_OK;
+    NR_TRY(nr_run_lock(t, err));
+    NR_TRY(nr_run_check_free(asked, err));
+    NR_TRY(nr_run_clear(t, err));
+    return nr_run_write_config(t, run, err);
+}
+
 static nr_status begin_run(nr_trainer *t, const nr_run *asked, nr_error *err)
 {
     nr_run_copy c;
     NR_TRY(nr_train_check_shares(asked, &t->s, err));
-    NR_TRY(nr_run_check_free(asked, err));
+    if (nr_train_leads(t)) NR_TRY(nr_run_check_free(asked, err));
     nr_status st = nr_run_copy_new(&c, asked, err);
-    if (st == NR_OK) st = prepare(t, &c.run, err);
-    if (st == NR_OK) st = nr_run_lock(t, err);
-    if (st == NR_OK) st = nr_run_check_free(asked, err);
-    if (st == NR_OK) st = nr_run_clear(t, err);
-    if (st == NR_OK) st = nr_run_write_config(t, &c.run, err);
+    if (st == NR_OK) st = prepare(t, &c.run, false, err);
+    if (st == NR_OK) st = begin_folder(t, asked, &c.run, err);
     nr_run_copy_free(&c);
     if (st != NR_OK) return st;
     start_anew(t);
-    return open_outputs(t, err);
+    NR_TRY(open_outputs(t, err));
+    NR_TRY(nr_train_agree(t, NR_OK, err));
+    return nr_train_pass_on_state(t, true, err);
 }
 
 nr_status nr_trainer_new(nr_trainer **out, const nr_run *run, const nr_settings *s, const nr_listener *l, nr_error *err)
 {
     nr_trainer *t;
     *out = NULL;
-    NR_TRY(create(&t, run->run, l, err));
+    NR_TRY(create(&t, run->run, run->cluster, l, err));
     t->s = *s;
     nr_status st = begin_run(t, run, err);
+    st = nr_train_agree(t, st, err);
     if (st == NR_OK)
         *out = t;
     else
@@ -194,7 +224,7 @@ nr_status nr_trainer_new(nr_trainer **out, const nr_run *run, const nr_settings 
 static nr_status begin_random(nr_trainer *t, nr_model *m, nr_error *err)
 {
     t->model = m;
-    NR_TRY(settle(t, err));
+    NR_TRY(settle(t, false, err));
     for (int d = 0; d < 2; d++)
         NR_TRY(nr_rows_random(&t->train[d], t->s.context, t->s.batch_size * t->s.steps, m->config->V, t->s.seed + (uint64_t)d, err));
     return extend_model(t, err);
@@ -204,7 +234,7 @@ nr_status nr_trainer_random(nr_trainer **out, nr_model *m, const nr_settings *s,
 {
     nr_trainer *t;
     *out = NULL;
-    nr_status st = create(&t, "random ids", NULL, err);
+    nr_status st = create(&t, "random ids", NULL, NULL, err);
     if (st != NR_OK) {
         nr_model_close(m);
         return st;
@@ -228,7 +258,7 @@ static bool is_finished(const nr_trainer *t)
     return there;
 }
 
-static nr_status load_config(nr_trainer *t, nr_run_copy *c, nr_error *err)
+static nr_status load_config(nr_trainer *t, nr_error *err)
 {
     char *path = nr_path_join(t->folder, "config.json");
     size_t version;
@@ -244,20 +274,32 @@ static nr_status load_config(nr_trainer *t, nr_run_copy *c, nr_error *err)
         st = nr_fail(err, NR_E_UNSUPPORTED, "%s: expected format_version 1, found %zu", path, version);
         goto done;
     }
-    nr_settings_default(&t->s);
-    NR_GO(nr_settings_from_json(&t->s, json_object_get(t->config, "settings"), path, err));
-    st = nr_run_copy_from_json(c, t->config, t->folder, path, err);
 done:
     free(path);
     return st;
 }
 
+/* The run as config.json has it, the same on every rank. */
+static nr_status recall(nr_trainer *t, nr_run_copy *c, nr_error *err)
+{
+    char *where = nr_path_join(t->folder, "config.json");
+    if (!where) return nr_fail(err, NR_E_MEMORY, "%s: out of memory", t->folder);
+    nr_settings_default(&t->s);
+    nr_status st = nr_settings_from_json(&t->s, json_object_get(t->config, "settings"), where, err);
+    if (st == NR_OK) st = nr_run_copy_from_json(c, t->config, t->folder, where, err);
+    c->run.cluster = t->cluster;
+    free(where);
+    return st;
+}
+
 static nr_status go_on(nr_trainer *t, const nr_run *run, nr_error *err)
 {
-    bool found;
-    NR_TRY(prepare(t, run, err));
-    NR_TRY(nr_run_verify(t, run, err));
-    NR_TRY(nr_state_load(t, &found, err));
+    bool found = false;
+    NR_TRY(prepare(t, run, true, err));
+    nr_status st = nr_train_leads(t) ? nr_run_verify(t, run, err) : NR_OK;
+    if (st == NR_OK && nr_train_leads(t)) st = nr_state_load(t, &found, err);
+    NR_TRY(nr_cluster_agree(t->cluster, st, &found, err));
+    NR_TRY(nr_train_pass_on_state(t, !found, err));
     if (found) {
         nr_train_say(t, "resumed after step %llu of %zu", (unsigned long long)t->at.step, t->s.steps);
     } else {
@@ -267,28 +309,43 @@ static nr_status go_on(nr_trainer *t, const nr_run *run, nr_error *err)
     return open_outputs(t, err);
 }
 
+/* The run's folder, on rank 0. */
+static nr_status open_folder(nr_trainer *t, nr_error *err)
+{
+    if (!nr_train_leads(t)) return NR_OK;
+    if (!nr_path_is_folder(t->folder)) return nr_fail(err, NR_E_IO, "%s: expected the folder of a run, found none", t->folder);
+    NR_TRY(load_config(t, err));
+    NR_TRY(nr_run_lock(t, err));
+    t->finished = is_finished(t);
+    return NR_OK;
+}
+
 static nr_status resume_run(nr_trainer *t, nr_error *err)
 {
     nr_run_copy c = {0};
-    if (!nr_path_is_folder(t->folder)) return nr_fail(err, NR_E_IO, "%s: expected the folder of a run, found none", t->folder);
-    nr_status st = load_config(t, &c, err);
-    if (st == NR_OK) st = nr_run_lock(t, err);
-    if (st == NR_OK && is_finished(t)) {
-        t->finished = true;
+    NR_TRY(open_folder(t, err));
+    NR_TRY(nr_train_pass_on_config(t, err));
+    nr_status st = recall(t, &c, err);
+    if (st == NR_OK && t->finished)
         nr_say(t->listener, "%s: the run is finished: all %zu steps are done", t->folder, t->s.steps);
-    } else if (st == NR_OK) {
+    else if (st == NR_OK)
         st = go_on(t, &c.run, err);
-    }
     nr_run_copy_free(&c);
     return st;
 }
 
 nr_status nr_trainer_resume(nr_trainer **out, const char *run_folder, const nr_listener *l, nr_error *err)
 {
+    return nr_trainer_resume_on(out, run_folder, NULL, l, err);
+}
+
+nr_status nr_trainer_resume_on(nr_trainer **out, const char *run_folder, nr_cluster *c, const nr_listener *l, nr_error *err)
+{
     nr_trainer *t;
     *out = NULL;
-    NR_TRY(create(&t, run_folder, l, err));
+    NR_TRY(create(&t, run_folder, c, l, err));
     nr_status st = resume_run(t, err);
+    st = nr_train_agree(t, st, err);
     if (st == NR_OK)
         *out = t;
     else
@@ -327,6 +384,7 @@ static nr_status keep_if_best(nr_trainer *t, bool *best, nr_error *err)
     if (!*best) return NR_OK;
     t->at.best_score = score;
     t->at.best_step = t->at.step;
+    if (!nr_train_leads(t)) return NR_OK;
     char *folder = nr_path_join(t->folder, "best");
     nr_status st = folder ? write_extension(t, folder, err) : nr_fail(err, NR_E_MEMORY, "%s: out of memory", t->folder);
     free(folder);
@@ -356,6 +414,7 @@ static nr_status evaluate(nr_trainer *t, nr_error *err)
     if (!t->valid[NR_OLD] && !t->valid[NR_NEW]) return NR_OK;
     NR_TRY(nr_validate(t, err));
     NR_TRY(keep_if_best(t, &best, err));
+    if (!nr_train_leads(t)) return NR_OK;
     NR_TRY(nr_metrics_eval(t, best, nr_clock() - began, err));
     say_scores(t, best);
     return NR_OK;
@@ -364,6 +423,8 @@ static nr_status evaluate(nr_trainer *t, nr_error *err)
 static nr_status save(nr_trainer *t, nr_error *err)
 {
     char text[64];
+    NR_TRY(nr_state_collect(t, err));
+    if (!nr_train_leads(t)) return NR_OK;
     NR_TRY(nr_state_save(t, err));
     snprintf(text, sizeof text, "{\"kind\": \"saved\", \"step\": %llu}", (unsigned long long)t->at.step);
     nr_train_event(t, text);
@@ -380,15 +441,25 @@ static nr_status one_step(nr_trainer *t, nr_error *err)
     NR_TRY(nr_train_step(t, &r, err));
     double now = nr_clock(), tokens = (double)(s->batch_size * s->context);
     t->at.seconds = now - t->began;
-    if (is_due(t->at.step, s->logging_steps, s->steps)) NR_TRY(nr_metrics_step(t, &r, now - began, err));
+    bool logs = nr_train_leads(t) && is_due(t->at.step, s->logging_steps, s->steps);
+    nr_status st = logs ? nr_metrics_step(t, &r, now - began, err) : NR_OK;
     nr_progress(t->listener, "training", (double)t->at.step, (double)s->steps, now > began ? tokens / (now - began) : 0, "tokens");
-    if (is_due(t->at.step, s->eval_steps, s->steps)) NR_TRY(evaluate(t, err));
-    return is_due(t->at.step, s->save_every, s->steps) ? save(t, err) : NR_OK;
+    if (is_due(t->at.step, s->eval_steps, s->steps)) {
+        NR_TRY(nr_train_agree(t, st, err));
+        st = evaluate(t, err);
+    }
+    if (is_due(t->at.step, s->save_every, s->steps)) {
+        NR_TRY(nr_train_agree(t, st, err));
+        st = save(t, err);
+    }
+    return st;
 }
 
 static nr_status interrupted(nr_trainer *t, bool saved, nr_error *err)
 {
-    if (!saved) NR_TRY(save(t, err));
+    nr_status st = saved ? NR_OK : save(t, err);
+    NR_TRY(nr_train_agree(t, st, err));
+    if (t->cluster) t->cluster->agreed = true;
     return nr_fail(err, NR_E_INTERRUPTED, "%s: interrupted after step %llu of %zu; the state is saved, nres resume %s goes on", t->folder,
                    (unsigned long long)t->at.step, t->s.steps, t->folder);
 }
@@ -406,8 +477,10 @@ static nr_status write_usage(const nr_trainer *t, nr_error *err)
 
 static nr_status finish(nr_trainer *t, nr_error *err)
 {
-    NR_TRY(write_extension(t, t->folder, err));
-    NR_TRY(write_usage(t, err));
+    if (nr_train_leads(t)) {
+        NR_TRY(write_extension(t, t->folder, err));
+        NR_TRY(write_usage(t, err));
+    }
     t->finished = true;
     if (isfinite(t->at.best_score))
         nr_train_say(t, "finished after %zu steps; the best validation was at step %llu, kept in %s/best", t->s.steps,
@@ -418,17 +491,24 @@ static nr_status finish(nr_trainer *t, nr_error *err)
     return NR_OK;
 }
 
+/* How the work of every rank went, and whether any was asked to stop. */
+static nr_status meet(nr_trainer *t, nr_status st, bool *stop, nr_error *err)
+{
+    *stop = nr_stopped(t->listener);
+    return nr_cluster_agree(t->cluster, st, stop, err);
+}
+
 static nr_status train(nr_trainer *t, nr_error *err)
 {
-    bool saved = !t->fresh;
+    bool saved = !t->fresh, stop;
     t->began = nr_clock() - t->at.seconds;
-    if (t->fresh) NR_TRY(evaluate(t, err));
+    NR_TRY(meet(t, t->fresh ? evaluate(t, err) : NR_OK, &stop, err));
     while (t->at.step < t->s.steps) {
-        if (nr_stopped(t->listener)) return interrupted(t, saved, err);
-        NR_TRY(one_step(t, err));
+        if (stop) return interrupted(t, saved, err);
+        NR_TRY(meet(t, one_step(t, err), &stop, err));
         saved = is_due(t->at.step, t->s.save_every, t->s.steps);
     }
-    return finish(t, err);
+    return nr_train_agree(t, finish(t, err), err);
 }
 
 nr_status nr_trainer_run(nr_trainer *t, nr_error *err)
@@ -460,6 +540,8 @@ void nr_trainer_close(nr_trainer *t)
     nr_extension_close(t->e);
     nr_model_close(t->model);
     nr_tokenizer_close(t->tokenizer);
+    nr_exchange_free(&t->exchange);
+    free(t->sums);
     free(t->drawn);
     free(t->row);
     free(t->ids);

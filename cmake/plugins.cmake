@@ -1,0 +1,21 @@
+# Parts that the program loads when it is asked to: it runs without them.
+# libnres_mpi.so: nr_cluster over MPI, built in the folder of the program.
+set(NRES_HAS_MPI OFF)
+if(NOT NRES_MPI STREQUAL "OFF" AND NOT CMAKE_CROSSCOMPILING)
+  find_package(MPI COMPONENTS C QUIET)
+  if(MPI_C_FOUND)
+    set(NRES_HAS_MPI ON)
+  elseif(NRES_MPI STREQUAL "ON")
+    message(FATAL_ERROR "MPI is missing, and -DNRES_MPI=ON asks for it: Debian has it in libopenmpi-dev.")
+  endif()
+endif()
+if(NRES_HAS_MPI)
+  add_library(nres_mpi MODULE ${PROJECT_SOURCE_DIR}/src/plugins/nres_mpi.c)
+  target_link_libraries(nres_mpi PRIVATE nres_flags MPI::MPI_C)
+  set_target_properties(nres_mpi PROPERTIES C_VISIBILITY_PRESET hidden LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR})
+  add_dependencies(nres_program nres_mpi)
+endif()
+# Where the installed program looks for them, seen from its own folder.
+file(RELATIVE_PATH NRES_PLUGINS ${CMAKE_INSTALL_FULL_BINDIR} ${CMAKE_INSTALL_FULL_LIBDIR}/nres)
+target_compile_definitions(nres_program PRIVATE NRES_PLUGINS="${NRES_PLUGINS}")
+message(STATUS "Training over several processes (MPI): ${NRES_HAS_MPI}")
