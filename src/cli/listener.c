@@ -2,7 +2,8 @@
  * listener.c - what a long command says while it works, on stderr: a live line
  * on a terminal, a plain line every PLAIN_INTERVAL seconds elsewhere. Also the
  * brake: the first SIGINT or SIGTERM asks the work to save and stop, the second
- * ends the program at once.
+ * ends the program at once. SIGUSR1 only ever asks: launchers pass it on to all
+ * processes, and unlike after an interrupt they wait.
  */
 #include <errno.h>
 #include <signal.h>
@@ -30,7 +31,7 @@ static display screen;
 
 static void on_signal(int number)
 {
-    (void)number;
+    if (number == SIGUSR1 && stop_asked) return;
     if (stop_asked) _exit(130);
     stop_asked = 1;
     static const char note[] = "\nnres: stopping at the next safe point; once more ends at once\n";
@@ -164,6 +165,7 @@ const nr_listener *nr_cli_listener(bool quiet)
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL);
     quiet_stop = nr_cli_launched_rank() > 0; /* one of several is enough to say it */
     const char *terminal = getenv("TERM");
     screen = (display){.live = isatty(STDERR_FILENO) && !(terminal && strcmp(terminal, "dumb") == 0)};

@@ -32,7 +32,7 @@ trains() {
 }
 
 # Metrics without what depends on the clock.
-metrics() { sed -E 's/, "(seconds|tokens_per_second)": [^,}]*//g' "$1/metrics.jsonl"; }
+metrics() { sed -E 's/, "(seconds|tokens_per_second|exchange_seconds)": [^,}]*//g' "$1/metrics.jsonl"; }
 same_bits() { # same_bits A B
   cmp "$1/extension.safetensors" "$2/extension.safetensors" || fail "$2: other weights than $1"
   cmp "$1/best/extension.safetensors" "$2/best/extension.safetensors" || fail "$2: other best weights than $1"

@@ -135,6 +135,8 @@ static void first_signal_asks_second_ends(void **state)
     assert_int_equal(signalled(SIGTERM, 0), 3);
     assert_int_equal(signalled(SIGINT, SIGINT), 130);
     assert_int_equal(signalled(SIGTERM, SIGINT), 130);
+    assert_int_equal(signalled(SIGUSR1, SIGUSR1), 3);
+    assert_int_equal(signalled(SIGUSR1, SIGINT), 130);
 }
 
 int main(void)
