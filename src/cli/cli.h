@@ -54,6 +54,8 @@ int nr_cli_usage(const nr_command *c, const char *fmt, ...) __attribute__((forma
 /* Live line on a terminal, a plain line per interval elsewhere, all on stderr; SIGINT and SIGTERM ask to stop
  * (twice: at once). quiet: neither lines nor progress, signals as before. */
 const nr_listener *nr_cli_listener(bool quiet);
+/* A signal is heeded without a word from now on: one of several processes is enough to say it. */
+void nr_cli_stop_quietly(void);
 /* Takes the live line off the terminal; call it before printing to stdout. */
 void nr_cli_live_end(void);
 /* Words that stand behind the rate in the live line from now on: a loss, say. */

@@ -151,6 +151,8 @@ static void on_log(void *user, const char *line)
     fprintf(stderr, "%s\n", line);
 }
 
+void nr_cli_stop_quietly(void) { quiet_stop = 1; }
+
 static bool on_stop(void *user)
 {
     (void)user;
@@ -166,7 +168,6 @@ const nr_listener *nr_cli_listener(bool quiet)
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGUSR1, &action, NULL);
-    quiet_stop = nr_cli_launched_rank() > 0; /* one of several is enough to say it */
     const char *terminal = getenv("TERM");
     screen = (display){.live = isatty(STDERR_FILENO) && !(terminal && strcmp(terminal, "dumb") == 0)};
     return quiet ? &silent : &loud;

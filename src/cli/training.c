@@ -87,6 +87,7 @@ int nr_training_join(nr_cluster **out, bool asked)
     nr_error err;
     *out = NULL;
     if (launched <= 1 && !asked) return 0;
+    if (nr_cli_launched_rank() > 0) nr_cli_stop_quietly();
     if (join(out, launched, &err) == NR_OK) return 0;
     return nr_cli_launched_rank() > 0 ? nr_status_exit_code(err.status) : nr_cli_fail(&err);
 }

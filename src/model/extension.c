@@ -24,13 +24,15 @@ void *nr_param_grad(const nr_extension *e, const nr_param *p)
     return e->grads ? (char *)e->grads + p->offset * e->model->ops->real_size : NULL;
 }
 
-/* The number behind `before` in a name such as "layers.12.w_in". */
+/* The number behind the word `before` in a name such as "model.layers.12.w_in". */
 static bool number_in(const char *name, const char *before, size_t *number)
 {
-    size_t n = strlen(before);
+    const char *word = strstr(name, before);
     char *end;
-    if (strncmp(name, before, n) != 0 || !isdigit((unsigned char)name[n])) return false;
-    *number = strtoul(name + n, &end, 10);
+    if (!word || (word > name && word[-1] != '.')) return false;
+    word += strlen(before);
+    if (!isdigit((unsigned char)*word)) return false;
+    *number = strtoul(word, &end, 10);
     return *end == '.';
 }
 

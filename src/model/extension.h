@@ -118,7 +118,8 @@ nr_param *nr_extension_declare(struct nr_extension *e, size_t rows, size_t cols,
 void *nr_param_value(const struct nr_extension *e, const nr_param *p);
 void *nr_param_grad(const struct nr_extension *e, const nr_param *p);
 /* The depth of the walk below which the parameter takes no part, so that its gradient is whole once the backward pass
- * has left it. Known by its name: "layers.<n>." is used in backbone layer n, "blocks.<n>." in own copy n; 0 otherwise. */
+ * has left it. Known by its name: one with "layers.<n>." in it is used in backbone layer n, with "blocks.<n>." in own copy n;
+ * 0 otherwise. */
 size_t nr_param_depth(const struct nr_extension *e, const nr_param *p);
 /* Takes gradients (and the backward packings). */
 nr_status nr_extension_train(struct nr_extension *e, nr_error *err);
