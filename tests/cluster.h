@@ -1,7 +1,7 @@
 /*
  * cluster.h - nr_cluster between threads of one process, for tests: exact about
  * what it is given, so that a message that nobody expects, or of another size
- * than expected, ends the test.
+ * than expected, or that changes before it has arrived, ends the test.
  */
 #ifndef CLUSTER_H
 #define CLUSTER_H
@@ -26,6 +26,7 @@ typedef struct {
 typedef struct {
     nr_cluster base;
     cluster_hub *hub;
+    void *sent[CLUSTER_SLOTS][CLUSTER_RANKS]; /* as it was at the start */
     nr_part send[CLUSTER_SLOTS][CLUSTER_RANKS], receive[CLUSTER_SLOTS][CLUSTER_RANKS];
     bool started[CLUSTER_SLOTS];
 } cluster_member;
@@ -53,6 +54,11 @@ static inline nr_status cluster_start(nr_cluster *c, size_t slot, const nr_part 
     m->started[slot] = true;
     memcpy(m->send[slot], send, c->size * sizeof *send);
     memcpy(m->receive[slot], receive, c->size * sizeof *receive);
+    for (size_t r = 0; r < c->size; r++) {
+        if (r == c->rank || send[r].bytes == 0) continue;
+        cluster_check((m->sent[slot][r] = malloc(send[r].bytes)) != NULL, "out of memory");
+        memcpy(m->sent[slot][r], send[r].data, send[r].bytes);
+    }
     m->hub->sends[slot][c->rank] = m->send[slot];
     return NR_OK;
 }
@@ -70,6 +76,12 @@ static inline nr_status cluster_wait(nr_cluster *c, size_t slot, nr_error *err)
         if (to->bytes > 0) memcpy(to->data, from->data, to->bytes);
     }
     m->started[slot] = false;
+    for (size_t r = 0; r < c->size; r++) {
+        if (!m->sent[slot][r]) continue;
+        cluster_check(memcmp(m->sent[slot][r], m->send[slot][r].data, m->send[slot][r].bytes) == 0, "what is sent changed on its way");
+        free(m->sent[slot][r]);
+        m->sent[slot][r] = NULL;
+    }
     pthread_barrier_wait(&m->hub->barrier);
     return NR_OK;
 }
