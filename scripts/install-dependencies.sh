@@ -9,7 +9,8 @@ packages="gcc libc6-dev make cmake ninja-build pkg-config
   libdnnl-dev libjansson-dev zlib1g-dev libzstd-dev libssl-dev libgumbo-dev"
 for argument in "$@"; do
   case $argument in
-  --tests) packages="$packages libcmocka-dev clang libclang-rt-14-dev valgrind crossbuild-essential-arm64" ;;
+  --tests) packages="$packages libcmocka-dev clang libclang-rt-14-dev valgrind crossbuild-essential-arm64
+    libopenmpi-dev openmpi-bin" ;;
   --quickstart) packages="$packages python3-pip ca-certificates" ;;
   *)
     echo "usage: $0 [--tests] [--quickstart]" >&2

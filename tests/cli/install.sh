@@ -20,6 +20,12 @@ prefix/bin/nres --version >installed
 "$NRES" --version | cmp - installed || fail "the installed program differs"
 "$NRES" man | cmp - prefix/share/man/man1/nres.1 || fail "the installed man page differs"
 
+# The plugin for several processes is found from the installed program's place; MPI then sees one process.
+if [ -e "$BUILD/libnres_mpi.so" ]; then
+  SLURM_STEP_NUM_TASKS=2 SLURM_PROCID=0 expect 1 prefix/bin/nres resume run
+  says err 'found 1 through MPI'
+fi
+
 cat >try.c <<'C'
 #include <nres.h>
 #include <stdio.h>
