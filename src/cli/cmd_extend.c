@@ -55,8 +55,8 @@ static int print_plan(const nr_run *r, const nr_settings *s)
 {
     nr_plan plan;
     nr_error err;
+    if (nr_cluster_rank(r->cluster) > 0) return 0; /* one of them says what each takes */
     if (nr_trainer_plan(&plan, r, s, &err) != NR_OK) return nr_cli_fail(&err);
-    if (nr_cluster_rank(r->cluster) > 0) return 0;
     if (json) {
         printf("{\"weights_bytes\": %zu, \"activation_bytes\": %zu, \"extension_bytes\": %zu, \"optimizer_bytes\": %zu, "
                "\"exchange_bytes\": %zu, \"total_bytes\": %zu, \"disk_bytes\": %zu, \"seconds\": %.3f}\n",
