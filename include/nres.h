@@ -128,6 +128,7 @@ typedef struct {
     X(system, U, threads, 0, 0, 4096, "", "N", "threads; 0: as many as cores")                                                                                      \
     X(system, E, compute, 0, 0, 2, "auto|fp32|bf16", "TYPE", "type of matrix products; auto: bf16 where the machine has it")                                        \
     X(system, E, recompute, 0, 0, 1, "none|layer", "R", "what the backward pass computes again instead of keeping")                                                 \
+    X(system, E, frozen, 0, 0, 1, "packed|quantised", "F", "the backbone's matrices: packed for products once, or kept in the file's quantised blocks")              \
     X(method, E, method, 0, 0, 2, "neutral|lora|llama-pro", "NAME", "extension method")                                                                             \
     X(method, F, extra, 20, 0.01, 1000, "", "PERCENT", "extra weights, per cent of all backbone weights")                                                           \
     X(method, U, width, 0, 0, 1e6, "", "M", "adapter width (LoRA: rank; llama-pro: blocks); overrides --extra")                                                     \
@@ -183,11 +184,20 @@ typedef enum { NR_COMPUTE_AUTO, NR_COMPUTE_FP32, NR_COMPUTE_BF16 } nr_compute;
  * shapes without packing anything: enough for inspect, plans and tokenizers. */
 typedef enum { NR_USE_SHAPES, NR_USE_FORWARD, NR_USE_TRAIN } nr_use;
 
+/* How matrices that lie quantised in the file (Q4_0, Q4_1, Q8_0, Q4_K, Q5_K,
+ * Q6_K) are kept; others are always packed. PACKED: expanded once, for the
+ * fastest products of many rows. QUANTISED: read from the file's own blocks, in
+ * less memory; a product of many rows expands a matrix on the way (the same
+ * bits), and one of few rows, as in generation, is made of integers, with its
+ * input rounded to int8. AUTO: quantised for NR_USE_FORWARD, else packed. */
+typedef enum { NR_FROZEN_AUTO, NR_FROZEN_PACKED, NR_FROZEN_QUANTISED } nr_frozen;
+
 typedef struct {
     nr_compute compute;
     nr_use use;
     size_t threads;         /* 0: as many as cores */
     const char *hub_folder; /* where ORG/NAME is looked up; NULL: not at all */
+    nr_frozen frozen;
 } nr_model_options;
 
 /* Opens a GGUF file, a Hugging Face folder, or ORG/NAME in the Hugging Face
@@ -258,6 +268,15 @@ size_t nr_extension_weights(const nr_extension *e);
 void nr_extension_switch(nr_extension *e, bool on);
 /* Method, settings, weights and share as JSON; malloc'ed, the caller frees. */
 char *nr_extension_describe(const nr_extension *e);
+/* Only to run it: rows whose gate is within the threshold of 0 leave out their
+ * adapter. 0, the default, leaves out what would add nothing. Each row and layer
+ * left out differs by g a with |g| <= threshold. NR_E_USAGE for a method
+ * without gates. */
+nr_status nr_extension_set_gate_threshold(nr_extension *e, double threshold, nr_error *err);
+/* Only to run it: its matrices as Q8_0 blocks, made of the weights in memory,
+ * which then go; products of few rows as NR_FROZEN_QUANTISED says. It can't be
+ * trained or saved any more. */
+nr_status nr_extension_quantise(nr_extension *e, nr_error *err);
 
 /* ---- training ------------------------------------------------------------ */
 

@@ -356,7 +356,7 @@ nr_status nr_linear_cpu_new(nr_linear **w, const nr_ops *ops, size_t out, size_t
     if (out == 0 || in == 0)
         return nr_fail(err, NR_E_USAGE, "matrix product: expected a matrix with rows and columns, found (%zu, %zu)", out, in);
     NR_TRY(nr_alloc(&m, 1, sizeof *m, "a matrix", err));
-    m->head = (nr_linear){ops, out, in, uses, bias};
+    m->head = (nr_linear){ops, out, in, uses, bias, &nr_linear_cpu_kind};
     dnnl_status_t s = dnnl_engine_create(&m->engine, dnnl_cpu, 0);
     if (s == dnnl_success) s = dnnl_stream_create(&m->stream, m->engine, dnnl_stream_default_flags);
     if (s != dnnl_success) NR_GO(refuse(m, s, "start", 0, err));
@@ -663,3 +663,5 @@ nr_status nr_linear_cpu_prepare(nr_linear *w, size_t n, bool weight_gradient, nr
     }
     return s == dnnl_success ? NR_OK : refuse(m, s, "preparation", n, err);
 }
+
+NR_LINEAR_DEFINE_KIND(cpu);

@@ -60,7 +60,7 @@ nr_status nr_linear_cpu_new(nr_linear **w, const nr_ops *ops, size_t out, size_t
     if (out == 0 || in == 0)
         return nr_fail(err, NR_E_USAGE, "matrix product: expected a matrix with rows and columns, found (%zu, %zu)", out, in);
     NR_TRY(nr_alloc(&m, 1, sizeof *m, "a matrix", err));
-    m->head = (nr_linear){ops, out, in, uses, bias};
+    m->head = (nr_linear){ops, out, in, uses, bias, &nr_linear_cpu_kind};
     if (uses & NR_PACK_FORWARD) NR_GO(make_packing(&m->forward, in, out, err));
     if (uses & NR_PACK_BACKWARD_INPUT) NR_GO(make_packing(&m->back_input, out, in, err));
     if (bias) NR_GO(nr_alloc(&m->bias, out + PANEL, sizeof *m->bias, "a bias", err));
@@ -290,3 +290,5 @@ nr_status nr_linear_cpu_back_weight(nr_linear *w, void *dw, void *dbias, const v
     if (dbias) nr_linear_add_columns(dbias, dy, NR_F32, n, w->out);
     return NR_OK;
 }
+
+NR_LINEAR_DEFINE_KIND(cpu);

@@ -1,6 +1,7 @@
 /*
  * backbone.c - nr_model: a mapped model file, its norms as reals, its matrices
- * packed for products. Immutable once open.
+ * packed for products or left in the file's quantised blocks. Immutable once
+ * open.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,8 @@ static nr_status pack(nr_model *m, nr_linear **out, size_t rows, size_t cols, co
         snprintf(full, sizeof full, "%s.bias", name);
         NR_TRY(need(&b, m, err, full));
     }
+    if (m->quantised && nr_linear_quant_can(m->ops, weight))
+        return nr_linear_quant_new(out, m->pool, rows, cols, weight, b, uses, err);
     NR_TRY(m->ops->linear_new(out, m->ops, rows, cols, bias, uses, err));
     return m->ops->linear_pack_tensor(*out, weight, b, err);
 }
@@ -66,6 +69,7 @@ static nr_status load(nr_model *m, nr_error *err)
     float *row = NULL;
     nr_status st;
     size_t step = c->C * m->ops->real_size;
+    NR_GO(nr_linear_pool_new(&m->pool, m->ops, err));
     NR_GO(nr_alloc(&m->layers, c->L, sizeof *m->layers, "layers", err));
     NR_GO(nr_alloc(&m->norms, 2 * c->L + 1, step, "norms", err));
     NR_GO(nr_alloc(&row, c->C, sizeof *row, "a row", err));
@@ -76,7 +80,6 @@ static nr_status load(nr_model *m, nr_error *err)
     NR_GO(need(&m->embedding, m, err, "model.embed_tokens.weight"));
     if (m->use != NR_USE_SHAPES)
         NR_GO(pack(m, &m->head, c->V, c->C, c->tied ? "model.embed_tokens" : "lm_head", false, err));
-    m->packed_bytes = nr_model_packed_bytes(c, m->ops, m->use);
 done:
     free(row);
     return st;
@@ -89,6 +92,7 @@ nr_status nr_model_open_on(nr_model **out, const char *path, const nr_model_opti
     NR_TRY(nr_alloc(&m, 1, sizeof *m, "model", err));
     m->ops = ops;
     m->use = opt->use;
+    m->quantised = opt->frozen == NR_FROZEN_QUANTISED || (opt->frozen == NR_FROZEN_AUTO && opt->use == NR_USE_FORWARD);
     nr_threads_set(opt->threads);
     nr_status st = nr_model_file_open(&m->file, path, opt->hub_folder, err);
     if (st == NR_OK) {
@@ -118,6 +122,7 @@ void nr_model_close(nr_model *m)
         for (nr_site s = 0; s < NR_SITES; s++)
             if (m->layers[l].site[s]) m->ops->linear_free(m->layers[l].site[s]);
     if (m->head) m->ops->linear_free(m->head);
+    nr_linear_pool_free(m->pool);
     free(m->layers);
     free(m->norms);
     nr_model_file_close(m->file);

@@ -106,7 +106,8 @@ static nr_status extend_model(nr_trainer *t, nr_error *err)
 /* Everything but the folder: settings, texts, model, extension, memory. */
 static nr_status prepare(nr_trainer *t, const nr_run *run, nr_error *err)
 {
-    nr_model_options opt = {(nr_compute)t->s.compute, NR_USE_TRAIN, t->s.threads, NULL};
+    nr_model_options opt = {(nr_compute)t->s.compute, NR_USE_TRAIN, t->s.threads, NULL,
+                            t->s.frozen == 1 ? NR_FROZEN_QUANTISED : NR_FROZEN_PACKED};
     NR_TRY(settle(t, err));
     NR_TRY(nr_train_check_shares(run, &t->s, err));
     nr_threads_set(t->s.threads);
