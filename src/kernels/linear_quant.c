@@ -153,6 +153,7 @@ typedef struct {
     char *y;        /* (n, out) */
     nr_dtype to;
     size_t n, rows; /* rows of the matrix in a task */
+    size_t row_bytes;
     bool accumulate;
 } few_job;
 
@@ -188,14 +189,12 @@ static void few_task(void *context, size_t task)
 {
     const few_job *job = context;
     const matrix *m = job->m;
-    size_t out = m->head.out, first = task * job->rows, count = NR_MIN(job->rows, out - first);
+    size_t out = m->head.out, first = task * job->rows, count = NR_MIN(job->rows, out - first), at[TASK_ROWS];
     float sums[ROUNDED_ROWS * TASK_ROWS];
-    m->kernels->dot(sums, m->weight->data + first * nr_tensor_row_bytes(m->weight), m->weight->type, count, job->x, job->n);
-    for (size_t o = 0; o < count; o++) {
-        size_t row = nr_tensor_row_at(m->weight, first + o);
-        float bias = m->bias ? m->bias[row] : 0;
-        for (size_t r = 0; r < job->n; r++) put(job, r * out + row, sums[r * count + o] + bias);
-    }
+    m->kernels->dot(sums, m->weight->data + first * job->row_bytes, m->weight->type, count, job->x, job->n);
+    for (size_t o = 0; o < count; o++) at[o] = m->weight->permuted_heads ? nr_tensor_row_at(m->weight, first + o) : first + o;
+    for (size_t r = 0; r < job->n; r++)
+        for (size_t o = 0; o < count; o++) put(job, r * out + at[o], sums[r * count + o] + (m->bias ? m->bias[at[o]] : 0));
 }
 
 static void few_rows(const matrix *m, void *y, nr_dtype to, const void *x, size_t n, bool accumulate)
@@ -203,13 +202,13 @@ static void few_rows(const matrix *m, void *y, nr_dtype to, const void *x, size_
     _Alignas(64) char memory[ROUNDED_BYTES];
     const nr_linear *w = &m->head;
     size_t most = NR_MIN(ROUNDED_BYTES / nr_int8_row_bytes(w->in), (size_t)ROUNDED_ROWS);
-    size_t rows = NR_MAX(TASK_BYTES / nr_tensor_row_bytes(m->weight), (size_t)1);
+    size_t row_bytes = nr_tensor_row_bytes(m->weight), rows = NR_MAX(TASK_BYTES / row_bytes, (size_t)1);
     for (size_t done = 0, count; done < n; done += count) {
         count = NR_MIN(n - done, most);
         nr_int8_rows rounded = nr_int8_rows_in(memory, count, w->in);
         m->kernels->round(&rounded, (const char *)x + done * w->in * w->ops->act_size, w->ops->act, count, w->in);
         few_job job = {.m = m, .x = &rounded, .y = (char *)y + done * w->out * nr_dtype_size(to), .to = to, .n = count,
-                       .rows = NR_MIN(rows, (size_t)TASK_ROWS), .accumulate = accumulate};
+                       .rows = NR_MIN(rows, (size_t)TASK_ROWS), .row_bytes = row_bytes, .accumulate = accumulate};
         nr_parallel((w->out + job.rows - 1) / job.rows, few_task, &job);
     }
 }

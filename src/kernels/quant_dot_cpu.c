@@ -175,38 +175,62 @@ INLINE u8 nibbles16(const uint8_t *p)
 
 /* ---- rounding x ---- */
 
-INLINE float act_at(const void *x, size_t i, bool bf16)
+/* Eight elements of an act buffer from i on; zeros where fewer are left. */
+INLINE f8 act8(const void *x, size_t i, size_t left, bool bf16)
 {
-    if (!bf16) return ((const float *)x)[i];
-    uint32_t v = (uint32_t)((const uint16_t *)x)[i] << 16;
-    float f;
-    memcpy(&f, &v, sizeof f);
-    return f;
+    typedef uint16_t u16_8 __attribute__((vector_size(16)));
+    typedef uint32_t u32 __attribute__((vector_size(32)));
+    f8 v = {0};
+    u16_8 h = {0};
+    size_t n = left < 8 ? left : 8;
+    if (!bf16) {
+        if (n == 8) memcpy(&v, (const float *)x + i, sizeof v);
+        else for (size_t k = 0; k < n; k++) v[k] = ((const float *)x)[i + k];
+        return v;
+    }
+    if (n == 8) memcpy(&h, (const uint16_t *)x + i, sizeof h);
+    else for (size_t k = 0; k < n; k++) h[k] = ((const uint16_t *)x)[i + k];
+    return (f8)(__builtin_convertvector(h, u32) << 16);
 }
 
+INLINE f8 larger(f8 a, f8 b)
+{
+    i32 first = a > b;
+    return (f8)(((i32)a & first) | ((i32)b & ~first));
+}
+
+INLINE float largest(f8 v)
+{
+    v = larger(v, __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3));
+    v = larger(v, __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5));
+    return v[0] > v[1] ? v[0] : v[1];
+}
+
+/* Block number `block` of x, elements at .. at + n - 1; n at most 32. */
 INLINE void round_block(const nr_int8_rows *to, size_t block, const void *x, size_t at, size_t n, bool bf16)
 {
-    float v[NR_INT8_BLOCK] = {0}, most = 0, none = 0;
-    for (size_t i = 0; i < n; i++) v[i] = act_at(x, at + i, bf16);
-    for (size_t i = 0; i < NR_INT8_BLOCK; i++) {
-        float a = fabsf(v[i]);
-        most = most > a ? most : a;
-        none += v[i] * 0; /* NaN where v is no number, and then the block's scale is NaN too */
+    f8 v[4], most = {0}, none = {0};
+    for (size_t k = 0; k < 4; k++) {
+        v[k] = act8(x, at + 8 * k, n > 8 * k ? n - 8 * k : 0, bf16);
+        most = larger((f8)((i32)v[k] & 0x7fffffff), most);
+        none += v[k] * 0; /* NaN where v is no number, and then the block's scale is NaN too */
     }
-    float d = most / 127, inverse = most > 0 && none == 0 ? 127 / most : 0;
-    int half[2] = {0, 0};
+    float bad = add_up(none), top = largest(most), d = top / 127 + bad, inverse = top > 0 && bad == 0 ? 127 / top : 0;
+    i32 sum[2] = {{0}, {0}};
     int8_t *q = to->q + block * NR_INT8_BLOCK;
-    for (size_t i = 0; i < NR_INT8_BLOCK; i++) {
-        float shifted = (none == 0 ? v[i] : 0) * inverse + 12582912.0f; /* 1.5 2^23: rounds to nearest even */
-        int32_t r;
-        memcpy(&r, &shifted, sizeof r);
-        q[i] = (int8_t)(r - 0x4B400000);
-        half[i / 16] += q[i];
+    for (size_t k = 0; k < 4; k++) {
+        /* 1.5 2^23: adding it rounds to the nearest integer, ties to even. */
+        i32 r = (i32)(v[k] * inverse + 12582912.0f) - 0x4B400000;
+        if (bad != 0) r = (i32){0};
+        typedef int8_t i8_8 __attribute__((vector_size(8)));
+        i8_8 bytes = __builtin_convertvector(r, i8_8);
+        memcpy(q + 8 * k, &bytes, sizeof bytes);
+        sum[k / 2] += r;
     }
-    d += none;
+    float half[2] = {d * add_up(to_float(sum[0])), d * add_up(to_float(sum[1]))};
     to->d[block] = to->d_sum[2 * block] = d;
-    to->sum[block] = to->d_sum[2 * block + 1] = d * (float)(half[0] + half[1]);
-    for (size_t k = 0; k < 2; k++) to->half[2 * block + k] = d * (float)half[k];
+    memcpy(to->half + 2 * block, half, sizeof half);
+    to->sum[block] = to->d_sum[2 * block + 1] = d * add_up(to_float(sum[0] + sum[1]));
 }
 
 INLINE void round_rows(const nr_int8_rows *to, const void *x, size_t n, size_t cols, bool bf16)
