@@ -13,7 +13,7 @@
 #include "fault.h"
 #include "model/extension.h"
 
-static const int32_t ids[40] = {1, 5, 7, 11, 13, 2, 3, 40, 41, 42};
+static const int32_t ids[60] = {1, 5, 7, 11, 13, 2, 3, 40, 41, 42};
 
 static nr_model *open_model(nr_frozen frozen)
 {
@@ -65,7 +65,7 @@ static nr_status work(const nr_model *m, nr_error *err)
     if (!e) return st;
     NR_GO(nr_extension_quantise(e, err));
     NR_GO(nr_session_new(&s, m, e, 64, err));
-    NR_GO(nr_session_eval(s, ids, 40, err));
+    NR_GO(nr_session_eval(s, ids, 60, err));
 done:
     nr_session_close(s);
     nr_extension_close(e);

@@ -299,12 +299,12 @@ static void test_quantised_extension(void **state)
         for (size_t i = 0; i < NR_COUNT(methods); i++) {
             nr_model *m = open_model(tables[k], NR_USE_FORWARD, NR_FROZEN_PACKED);
             nr_extension *e = open_extension(m, methods[i], "elu");
-            float *before = session_logits(m, e, 40, 8), *base = session_logits(m, NULL, 40, 8);
+            float *before = session_logits(m, e, 60, 8), *base = session_logits(m, NULL, 60, 8);
             tiny_ok(nr_extension_quantise(e, &err), &err);
             tiny_ok(nr_extension_quantise(e, &err), &err); /* a second time is nothing */
-            float *after = session_logits(m, e, 40, 8);
+            float *after = session_logits(m, e, 60, 8);
             double d = distance(after, before, 9 * V), away = distance(base, before, 9 * V);
-            if (!(d > 0 && d < 0.05 && d < away / 3)) fail_msg("%s in Q8_0: logits differ by %g, without it by %g", methods[i], d, away);
+            if (!(d > 0 && d < 0.1 && d < away / 3)) fail_msg("%s in Q8_0: logits differ by %g, without it by %g", methods[i], d, away);
             assert_int_equal(nr_extension_save(e, "/tmp/nres-never", &err), NR_E_USAGE);
             assert_int_equal(nr_extension_train(e, &err), NR_E_USAGE);
             free(before), free(base), free(after);
