@@ -377,6 +377,7 @@ typedef struct {
     unsigned tests;         /* NR_BENCH_* */
     size_t repetitions;     /* timed ones; two more run before them */
     size_t prompt, generate; /* tokens */
+    bool packed;            /* prompts and generation from packed matrices even where the file is quantised */
     bool profile;           /* add the seconds, rates and share of every operation */
     const char *hub_folder; /* may be NULL */
 } nr_bench_options;

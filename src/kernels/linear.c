@@ -46,6 +46,11 @@ nr_status nr_linear_back_weight(nr_linear *w, void *dw, void *dbias, const void 
     return w->kind->back_weight(w, dw, dbias, dy, x, n, err);
 }
 
+double nr_linear_read_bytes(const nr_linear *w, size_t n, bool back)
+{
+    return w->kind->read_bytes ? w->kind->read_bytes(w, n, back) : (double)(w->out * w->in) * (double)w->ops->act_size;
+}
+
 /* ---- checks ---- */
 
 nr_status nr_linear_check_bias(const nr_linear *w, bool given, nr_error *err)

@@ -42,6 +42,7 @@ typedef struct nr_linear_kind {
     nr_status (*forward)(nr_linear *w, void *y, nr_slot slot, const void *x, size_t n, bool accumulate, nr_error *err);
     nr_status (*back_input)(nr_linear *w, void *dx, nr_slot slot, const void *dy, size_t n, bool accumulate, nr_error *err);
     nr_status (*back_weight)(nr_linear *w, void *dw, void *dbias, const void *dy, const void *x, size_t n, nr_error *err);
+    double (*read_bytes)(const nr_linear *w, size_t n, bool back); /* NULL: out in elements of act */
 } nr_linear_kind;
 
 #define NR_LINEAR_DECLARE(set)                                                                                        \
@@ -65,7 +66,7 @@ typedef struct nr_linear_kind {
     const nr_linear_kind nr_linear_##set##_kind = {                                                         \
         nr_linear_##set##_free,    nr_linear_##set##_pack,       nr_linear_##set##_pack_tensor,             \
         nr_linear_##set##_prepare, nr_linear_##set##_forward,    nr_linear_##set##_back_input,              \
-        nr_linear_##set##_back_weight,                                                                      \
+        nr_linear_##set##_back_weight, NULL,                                                                \
     }
 
 NR_LINEAR_DECLARE(cpu);
@@ -93,6 +94,8 @@ nr_status nr_linear_prepare(nr_linear *w, size_t n, bool weight_gradient, nr_err
 nr_status nr_linear_forward(nr_linear *w, void *y, nr_slot slot, const void *x, size_t n, bool accumulate, nr_error *err);
 nr_status nr_linear_back_input(nr_linear *w, void *dx, nr_slot slot, const void *dy, size_t n, bool accumulate, nr_error *err);
 nr_status nr_linear_back_weight(nr_linear *w, void *dw, void *dbias, const void *dy, const void *x, size_t n, nr_error *err);
+/* Bytes of weights that a product of n rows goes through, for figures of speed. */
+double nr_linear_read_bytes(const nr_linear *w, size_t n, bool back);
 
 /* The linear_* fields of an nr_ops initializer: NR_LINEAR_FIELDS(cpu). */
 #define NR_LINEAR_FIELDS(set)                                                                            \

@@ -269,8 +269,16 @@ static nr_status quant_back_weight(nr_linear *w, void *dw, void *dbias, const vo
                    w->out, w->in, nr_dtypes[((matrix *)w)->weight->type].name);
 }
 
+/* The blocks; of many rows also the packing, written and read. */
+static double read_bytes(const nr_linear *w, size_t n, bool back)
+{
+    const matrix *m = (const matrix *)w;
+    double packed = (double)(w->out * w->in) * (double)w->ops->act_size;
+    return (double)m->weight->size + (!back && takes_few(m, n) ? 0 : 2 * packed);
+}
+
 static const nr_linear_kind quant_kind = {quant_free,    quant_pack,       quant_pack_tensor, quant_prepare,
-                                          quant_forward, quant_back_input, quant_back_weight};
+                                          quant_forward, quant_back_input, quant_back_weight, read_bytes};
 
 nr_status nr_linear_quant_new_on(nr_linear **w, nr_linear_pool *pool, const nr_quant_kernels *kernels, size_t out, size_t in,
                                  const nr_tensor *weight, const nr_tensor *bias, unsigned uses, nr_error *err)

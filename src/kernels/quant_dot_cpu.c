@@ -109,7 +109,9 @@ INLINE float half_at(const uint8_t *p)
 INLINE f4 halves_at(const uint8_t *p)
 {
 #if defined(__F16C__)
-    return (f4)_mm_cvtph_ps(_mm_loadu_si32(p));
+    int32_t both;
+    memcpy(&both, p, sizeof both);
+    return (f4)_mm_cvtph_ps(_mm_cvtsi32_si128(both));
 #else
     return (f4){half_at(p), half_at(p + 2), 0, 0};
 #endif
