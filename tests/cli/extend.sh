@@ -126,3 +126,8 @@ for micro in 8 2; do
 done
 paste <(grep -o '"loss": [0-9.]*' micro-8/metrics.jsonl) <(grep -o '"loss": [0-9.]*' micro-2/metrics.jsonl) |
   awk '{ d = $2 - $4; if (d < -1e-4 || d > 1e-4) exit 1; n++ } END { exit n != 4 }' || fail "the micro-batch changes the loss"
+
+# Quantised matrices kept in the file's blocks: nothing of a model that has none changes, and the plan says so.
+expect 0 "$NRES" extend "${SMALL[@]}" -o blocks --steps 3 --frozen quantised
+cmp plain/extension.safetensors blocks/extension.safetensors || fail "--frozen quantised trains otherwise"
+grep -q '"frozen": "quantised"' blocks/config.json || fail "config.json doesn't say how the backbone was kept"
