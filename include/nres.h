@@ -127,6 +127,7 @@ typedef struct {
     X(data, F, validation_share, 0.02, 0, 0.5, "", "P", "share of the documents kept for validation where no validation files are given")                           \
     X(system, U, threads, 0, 0, 4096, "", "N", "threads; 0: as many as cores")                                                                                      \
     X(system, E, compute, 0, 0, 2, "auto|fp32|bf16", "TYPE", "type of matrix products; auto: bf16 where the machine has it")                                        \
+    X(system, E, frozen_products, 0, 0, 2, "compute|int8-forward|int8", "P", "type of the products with frozen layers in training: as --compute, or int8")             \
     X(system, E, recompute, 0, 0, 1, "none|layer", "R", "what the backward pass computes again instead of keeping")                                                 \
     X(system, E, frozen, 0, 0, 1, "packed|quantised", "F", "the backbone's matrices: packed for products once, or kept in the file's quantised blocks")              \
     X(method, E, method, 0, 0, 2, "neutral|lora|llama-pro", "NAME", "extension method")                                                                             \
@@ -184,6 +185,11 @@ typedef enum { NR_COMPUTE_AUTO, NR_COMPUTE_FP32, NR_COMPUTE_BF16 } nr_compute;
  * shapes without packing anything: enough for inspect, plans and tokenizers. */
 typedef enum { NR_USE_SHAPES, NR_USE_FORWARD, NR_USE_TRAIN } nr_use;
 
+/* INT8: products with the layers' frozen matrices in int8, with a scale for each
+ * row of the input and each output; INT8_FORWARD: only those of the forward
+ * pass. NR_E_UNSUPPORTED where the machine has no instructions for them. */
+typedef enum { NR_PRODUCTS_COMPUTE, NR_PRODUCTS_INT8_FORWARD, NR_PRODUCTS_INT8 } nr_products;
+
 /* How matrices that lie quantised in the file (Q4_0, Q4_1, Q8_0, Q4_K, Q5_K,
  * Q6_K) are kept; others are always packed. PACKED: expanded once, for the
  * fastest products of many rows. QUANTISED: read from the file's own blocks, in
@@ -198,6 +204,7 @@ typedef struct {
     size_t threads;         /* 0: as many as cores */
     const char *hub_folder; /* where ORG/NAME is looked up; NULL: not at all */
     nr_frozen frozen;
+    nr_products products;   /* with frozen layers; the head's stay in the compute type */
 } nr_model_options;
 
 /* Opens a GGUF file, a Hugging Face folder, or ORG/NAME in the Hugging Face

@@ -150,7 +150,11 @@ static json_t *machine_json(bench *b)
 
 static nr_status open_model(const bench *b, nr_model **m, nr_use use, nr_frozen frozen, nr_error *err)
 {
-    nr_model_options opt = {(nr_compute)b->settings->compute, use, b->settings->threads, b->opt->hub_folder, frozen};
+    nr_model_options opt = nr_train_model_options(b->settings);
+    opt.use = use;
+    opt.hub_folder = b->opt->hub_folder;
+    opt.frozen = frozen;
+    if (use == NR_USE_FORWARD) opt.products = NR_PRODUCTS_COMPUTE; /* that is for training */
     return nr_model_open_on(m, b->path, &opt, b->timed, err);
 }
 

@@ -7,7 +7,7 @@
  * ROWS rows of one panel in registers; every element is one sum in the order of
  * its index, so that neither threads nor the number of rows change its bits.
  */
-#include "kernels/linear.h"
+#include "kernels/linear_int8.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -292,3 +292,25 @@ nr_status nr_linear_cpu_back_weight(nr_linear *w, void *dw, void *dbias, const v
 }
 
 NR_LINEAR_DEFINE_KIND(cpu);
+
+/* ---- int8 ---- */
+
+nr_status nr_linear_int8_can(const nr_ops *ops, nr_error *err)
+{
+    return nr_fail(err, NR_E_UNSUPPORTED, "--frozen-products int8: expected a program built with oneDNN, found %s on %s",
+                   nr_matrix_library(), ops->name);
+}
+
+nr_status nr_linear_int8_new(nr_linear **w, const nr_ops *ops, size_t out, size_t in, const nr_tensor *weight, const nr_tensor *bias,
+                             unsigned uses, bool back_int8, nr_error *err)
+{
+    (void)out, (void)in, (void)weight, (void)bias, (void)uses, (void)back_int8;
+    *w = NULL;
+    return nr_linear_int8_can(ops, err);
+}
+
+size_t nr_linear_int8_bytes(const nr_ops *ops, size_t out, size_t in, unsigned uses, bool back_int8)
+{
+    (void)back_int8;
+    return ops->linear_bytes(ops, out, in, uses);
+}

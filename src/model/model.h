@@ -41,6 +41,7 @@ struct nr_model {
     const nr_tensor *embedding;     /* (V, C) in the file */
     nr_linear *head;                /* (V, C) */
     bool quantised;                 /* what can stay in its blocks does */
+    nr_products products;           /* with the layers' matrices */
     nr_linear_pool *pool;           /* the shared packings of those matrices */
 };
 
@@ -50,7 +51,7 @@ nr_status nr_model_open_on(nr_model **out, const char *path, const nr_model_opti
 size_t nr_model_weight_count(const nr_config *c);
 /* Memory of the backbone's matrices and norms for a use: packings, and where matrices stay
  * quantised the file's blocks and one packing a shape. m may be opened for its shapes only. */
-size_t nr_model_matrix_bytes(const nr_model *m, nr_use use, bool quantised);
+size_t nr_model_matrix_bytes(const nr_model *m, nr_use use, bool quantised, nr_products products);
 /* table real (positions, D): cos (D/2), sin (D/2), computed in float steps as transformers does. */
 void nr_rope_table(void *table, const nr_ops *ops, const nr_config *c, size_t positions);
 

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/linear_int8.h"
 #include "model/extension.h"
 
 const char *const nr_site_names[NR_SITES] = {"q", "k", "v", "o", "gate", "up", "down"};
@@ -62,7 +63,7 @@ static size_t matrix_bytes(const nr_model *m, const char *name, size_t out, size
     return t->size + (first_of_shape(seen, out, in) ? packed : 0);
 }
 
-size_t nr_model_matrix_bytes(const nr_model *m, nr_use use, bool quantised)
+size_t nr_model_matrix_bytes(const nr_model *m, nr_use use, bool quantised, nr_products products)
 {
     const nr_config *c = m->config;
     seen_shapes seen = {.count = 0};
@@ -75,7 +76,8 @@ size_t nr_model_matrix_bytes(const nr_model *m, nr_use use, bool quantised)
             size_t out, in;
             nr_site_shape(c, s, &out, &in);
             snprintf(name, sizeof name, "model.layers.%zu.%s", l, nr_site_tensors[s]);
-            bytes += matrix_bytes(m, name, out, in, uses, quantised, &seen);
+            bytes += products == NR_PRODUCTS_COMPUTE ? matrix_bytes(m, name, out, in, uses, quantised, &seen)
+                                                     : nr_linear_int8_bytes(m->ops, out, in, uses, products == NR_PRODUCTS_INT8);
         }
     return bytes + matrix_bytes(m, c->tied ? "model.embed_tokens" : "lm_head", c->V, c->C, uses, quantised, &seen);
 }
