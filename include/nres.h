@@ -103,7 +103,7 @@ typedef struct {
 #define NR_SETTINGS(X)                                                                                                                                              \
     X(train, U, steps, 500, 1, 1e12, "", "N", "optimizer steps")                                                                                                    \
     X(train, U, batch_size, 8, 1, 1e6, "", "B", "rows of a step")                                                                                                   \
-    X(train, U, micro_batch_size, 0, 0, 1e6, "", "B", "rows of one pass through the model; 0: the largest that divides the batch and keeps a pass at 1024 tokens")  \
+    X(train, U, micro_batch_size, 0, 0, 1e6, "", "B", "rows of one pass through the model; 0: the largest that divides the batch and keeps a pass at 512 tokens")  \
     X(train, U, context, 256, 2, 1e7, "", "T", "tokens of a row")                                                                                                   \
     X(train, F, learning_rate, 0, 0, 10, "", "X", "peak learning rate; 0: the method's own default")                                                                \
     X(train, E, lr_scheduler, 0, 0, 1, "cosine|constant", "S", "schedule after the warm-up")                                                                        \

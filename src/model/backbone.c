@@ -106,6 +106,7 @@ nr_status nr_model_open_on(nr_model **out, const char *path, const nr_model_opti
     if (st == NR_OK) {
         m->config = &m->file->config;
         st = load(m, err);
+        if (!m->quantised) nr_model_file_forget(m->file);
     }
     if (st != NR_OK) {
         nr_model_close(m);

@@ -16,7 +16,7 @@
 
 #include "train/train.h"
 
-#define TOKENS_OF_A_PASS 1024
+#define TOKENS_OF_A_PASS 512 /* twice as many are 2 % faster and take 0.26 GiB more (SmolLM2-135M) */
 
 size_t nr_train_micro_batch(const nr_settings *s)
 {
