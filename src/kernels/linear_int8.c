@@ -310,8 +310,14 @@ static nr_status int8_back_weight(nr_linear *w, void *dw, void *dbias, const voi
     return nr_fail(err, NR_E_USAGE, "matrix (%zu, %zu): expected weights that can be trained, found a matrix frozen in int8", w->out, w->in);
 }
 
+static double read_bytes(const nr_linear *w, size_t n, bool back)
+{
+    const matrix *m = (const matrix *)w;
+    return back && m->back ? nr_linear_read_bytes(m->back, n, true) : (double)(w->out * w->in);
+}
+
 static const nr_linear_kind int8_kind = {int8_free,    int8_pack,       int8_pack_tensor, int8_prepare,
-                                         int8_forward, int8_back_input, int8_back_weight};
+                                         int8_forward, int8_back_input, int8_back_weight, read_bytes};
 
 static nr_status make_side(matrix *m, side *s, nr_packing *p, size_t depth, size_t cols, nr_error *err)
 {
@@ -329,7 +335,7 @@ nr_status nr_linear_int8_can(const nr_ops *ops, nr_error *err)
 #if defined(__x86_64__)
     vnni = __builtin_cpu_supports("avx512vnni"); /* without it sums of products overflow 16 bits */
 #endif
-    dnnl_status_t s = vnni && ops->int8_rows ? dnnl_engine_create(&engine, dnnl_cpu, 0) : dnnl_unimplemented;
+    dnnl_status_t s = vnni && ops->linear_new == nr_linear_cpu_new ? dnnl_engine_create(&engine, dnnl_cpu, 0) : dnnl_unimplemented;
     if (s == dnnl_success) s = nr_packing_choose(&p, engine, 64, 64, dnnl_s8);
     if (engine) dnnl_engine_destroy(engine);
     if (s == dnnl_success) return NR_OK;

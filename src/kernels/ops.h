@@ -117,7 +117,7 @@ struct nr_ops {
     void (*gate_back_input)(void *dxn, void *dw, void *dbias, const void *dz, const void *xn, const void *w,
                             size_t n, size_t C, void *scratch);
 
-    /* ---- the ends of int8 products, see linear_int8.h; NULL in the references. Inside one task. ---- */
+    /* ---- the ends of int8 products, see linear_int8.h. Called inside a task. ---- */
 
     /* u (n,C) = 128 + round(x 127 / max |x of the row|); scale (n) = max / 127; x (n,C) act */
     void (*int8_rows)(uint8_t *u, float *scale, const void *x, size_t n, size_t C);

@@ -117,7 +117,8 @@ static void test_bytes(void **state)
     const nr_config *c = shapes->config;
     const nr_ops *ops = tables[0];
     unsigned uses = NR_PACK_FORWARD | NR_PACK_BACKWARD_INPUT;
-    size_t packed = nr_model_matrix_bytes(shapes, NR_USE_TRAIN, false), quantised = nr_model_matrix_bytes(shapes, NR_USE_TRAIN, true);
+    size_t packed = nr_model_matrix_bytes(shapes, NR_USE_TRAIN, false, NR_PRODUCTS_COMPUTE);
+    size_t quantised = nr_model_matrix_bytes(shapes, NR_USE_TRAIN, true, NR_PRODUCTS_COMPUTE);
     size_t expected = (2 * c->L + 1) * c->C * sizeof(float), shape[5][2] = {{32, 32}, {16, 32}, {64, 32}, {32, 64}, {V, 32}};
     for (size_t i = 0; i < 5; i++) expected += ops->linear_bytes(ops, shape[i][0], shape[i][1], uses); /* one of each shape */
     size_t layer = 2 * 32 * 32 + 2 * 16 * 32 + 2 * 64 * 32 + 32 * 64;                                  /* Q4_1: 20 bytes of 32 */
@@ -125,7 +126,7 @@ static void test_bytes(void **state)
     assert_non_null(head);
     assert_int_equal(quantised, expected + c->L * layer / 32 * 20 + head->size);
     assert_true(quantised < packed);
-    assert_int_equal(nr_model_matrix_bytes(shapes, NR_USE_SHAPES, true), 0);
+    assert_int_equal(nr_model_matrix_bytes(shapes, NR_USE_SHAPES, true, NR_PRODUCTS_COMPUTE), 0);
     nr_model_close(shapes);
 }
 
