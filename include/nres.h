@@ -104,7 +104,7 @@ typedef struct {
 #define NR_SETTINGS(X)                                                                                                                                              \
     X(train, U, steps, 500, 1, 1e12, "", "N", "optimizer steps")                                                                                                    \
     X(train, U, batch_size, 8, 1, 1e6, "", "B", "rows of a step")                                                                                                   \
-    X(train, U, micro_batch_size, 0, 0, 1e6, "", "B", "rows of one pass through the model; 0: the largest that divides the batch and keeps a pass at 1024 tokens")  \
+    X(train, U, micro_batch_size, 0, 0, 1e6, "", "B", "rows of one pass through the model; 0: the largest that divides the batch and keeps a pass at 512 tokens")  \
     X(train, U, context, 256, 2, 1e7, "", "T", "tokens of a row")                                                                                                   \
     X(train, F, learning_rate, 0, 0, 10, "", "X", "peak learning rate; 0: the method's own default")                                                                \
     X(train, E, lr_scheduler, 0, 0, 1, "cosine|constant", "S", "schedule after the warm-up")                                                                        \
@@ -129,7 +129,9 @@ typedef struct {
     X(system, U, threads, 0, 0, 4096, "", "N", "threads; 0: as many as cores")                                                                                      \
     X(system, E, compute, 0, 0, 2, "auto|fp32|bf16", "TYPE", "type of matrix products; auto: bf16 where the machine has it")                                        \
     X(system, E, gradient_exchange, 0, 0, 1, "fp32|bf16", "TYPE", "type in which gradients travel between processes")                                               \
+    X(system, E, frozen_products, 0, 0, 2, "compute|int8-forward|int8", "P", "type of the products with frozen layers in training: as --compute, or int8")             \
     X(system, E, recompute, 0, 0, 1, "none|layer", "R", "what the backward pass computes again instead of keeping")                                                 \
+    X(system, E, frozen, 0, 0, 1, "packed|quantised", "F", "the backbone's matrices: packed for products once, or kept in the file's quantised blocks")              \
     X(method, E, method, 0, 0, 2, "neutral|lora|llama-pro", "NAME", "extension method")                                                                             \
     X(method, F, extra, 20, 0.01, 1000, "", "PERCENT", "extra weights, per cent of all backbone weights")                                                           \
     X(method, U, width, 0, 0, 1e6, "", "M", "adapter width (LoRA: rank; llama-pro: blocks); overrides --extra")                                                     \
@@ -185,11 +187,26 @@ typedef enum { NR_COMPUTE_AUTO, NR_COMPUTE_FP32, NR_COMPUTE_BF16 } nr_compute;
  * shapes without packing anything: enough for inspect, plans and tokenizers. */
 typedef enum { NR_USE_SHAPES, NR_USE_FORWARD, NR_USE_TRAIN } nr_use;
 
+/* INT8: products with the layers' frozen matrices in int8, with a scale for each
+ * row of the input and each output; INT8_FORWARD: only those of the forward
+ * pass. NR_E_UNSUPPORTED where the machine has no instructions for them. */
+typedef enum { NR_PRODUCTS_COMPUTE, NR_PRODUCTS_INT8_FORWARD, NR_PRODUCTS_INT8 } nr_products;
+
+/* How matrices that lie quantised in the file (Q4_0, Q4_1, Q8_0, Q4_K, Q5_K,
+ * Q6_K) are kept; others are always packed. PACKED: expanded once, for the
+ * fastest products of many rows. QUANTISED: read from the file's own blocks, in
+ * less memory; a product of many rows expands a matrix on the way (the same
+ * bits), and one of few rows, as in generation, is made of integers, with its
+ * input rounded to int8. AUTO: quantised for NR_USE_FORWARD, else packed. */
+typedef enum { NR_FROZEN_AUTO, NR_FROZEN_PACKED, NR_FROZEN_QUANTISED } nr_frozen;
+
 typedef struct {
     nr_compute compute;
     nr_use use;
     size_t threads;         /* 0: as many as cores */
     const char *hub_folder; /* where ORG/NAME is looked up; NULL: not at all */
+    nr_frozen frozen;
+    nr_products products;   /* with frozen layers; the head's stay in the compute type */
 } nr_model_options;
 
 /* Opens a GGUF file, a Hugging Face folder, or ORG/NAME in the Hugging Face
@@ -260,6 +277,15 @@ size_t nr_extension_weights(const nr_extension *e);
 void nr_extension_switch(nr_extension *e, bool on);
 /* Method, settings, weights and share as JSON; malloc'ed, the caller frees. */
 char *nr_extension_describe(const nr_extension *e);
+/* Only to run it: rows whose gate is within the threshold of 0 leave out their
+ * adapter. 0, the default, leaves out what would add nothing. Each row and layer
+ * left out differs by g a with |g| <= threshold. NR_E_USAGE for a method
+ * without gates. */
+nr_status nr_extension_set_gate_threshold(nr_extension *e, double threshold, nr_error *err);
+/* Only to run it: its matrices as Q8_0 blocks, made of the weights in memory,
+ * which then go; products of few rows as NR_FROZEN_QUANTISED says. It can't be
+ * trained or saved any more. */
+nr_status nr_extension_quantise(nr_extension *e, nr_error *err);
 
 /* ---- several processes --------------------------------------------------- */
 
@@ -386,6 +412,7 @@ typedef struct {
     unsigned tests;         /* NR_BENCH_* */
     size_t repetitions;     /* timed ones; two more run before them */
     size_t prompt, generate; /* tokens */
+    bool packed;            /* prompts and generation from packed matrices even where the file is quantised */
     bool profile;           /* add the seconds, rates and share of every operation */
     const char *hub_folder; /* may be NULL */
 } nr_bench_options;

@@ -80,6 +80,8 @@ typedef struct {
 /* Maps a regular file read-only. An empty file maps to size 0, data not NULL. */
 nr_status nr_map_open(nr_map *m, const char *path, nr_error *err);
 void nr_map_close(nr_map *m);
+/* Its pages needn't stay in memory: what is read again comes back from the file. */
+void nr_map_forget(const nr_map *m);
 
 bool nr_path_is_folder(const char *path);
 bool nr_path_exists(const char *path);

@@ -57,6 +57,11 @@ void nr_map_close(nr_map *m)
     *m = (nr_map){0};
 }
 
+void nr_map_forget(const nr_map *m)
+{
+    if (m->size > 0) madvise((void *)(uintptr_t)m->data, m->size, MADV_DONTNEED);
+}
+
 /* ---- folders ---- */
 
 bool nr_path_is_folder(const char *path)

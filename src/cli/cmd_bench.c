@@ -11,7 +11,7 @@ extern const nr_command nr_command_bench;
 
 static const char *model, *test_list = "machine,train,forward,prompt,generate";
 static size_t repetitions = 5, prompt = 512, generate = 64;
-static bool profile, json, quiet;
+static bool packed, profile, json, quiet;
 
 static const nr_option options[] = {
     {"model", 'm', 's', "MODEL", "backbone: a GGUF file, a folder or ORG/NAME in the Hugging Face cache", &model, 0, 0},
@@ -19,6 +19,7 @@ static const nr_option options[] = {
     {"n-prompt", 'p', 'u', "N", "tokens of the prompt [512]", &prompt, 1, 1e7},
     {"n-gen", 'n', 'u', "N", "tokens to generate [64]", &generate, 1, 1e7},
     {"repetitions", 'r', 'u', "N", "timed repetitions, after two that don't count [5]", &repetitions, 1, 1e6},
+    {"packed", 0, 'b', NULL, "prompts and generation from packed matrices instead of the file's blocks", &packed, 0, 0},
     {"profile", 0, 'b', NULL, "print where the time went, operation by operation", &profile, 0, 0},
     {"json", 0, 'b', NULL, "print one JSON object", &json, 0, 0},
     {"quiet", 'q', 'b', NULL, "no progress", &quiet, 0, 0},
@@ -126,7 +127,7 @@ static int run(int argc, char **argv)
     if (code) return code < 0 ? 0 : code;
     if (!model) return nr_cli_usage(&nr_command_bench, "-m MODEL is needed");
     nr_bench_options opt = {.tests = tests_of(test_list, &word), .repetitions = repetitions, .prompt = prompt, .generate = generate,
-                            .profile = profile, .hub_folder = nr_cli_hub_folder()};
+                            .packed = packed, .profile = profile, .hub_folder = nr_cli_hub_folder()};
     if (opt.tests == 0)
         return nr_cli_usage(&nr_command_bench, "--tests: expected a list of machine, train, forward, prompt, generate, found \"%s\"", test_list);
     if (nr_settings_check(&s, &err) != NR_OK) return nr_cli_usage(&nr_command_bench, "%s", err.message);

@@ -10,7 +10,7 @@
 
 extern const nr_command nr_command_eval;
 
-static nr_opened opened = {.compute = "auto"};
+static nr_opened opened = {.compute = "auto", .frozen = "packed"};
 static const char *text_field = "text", *documents = "auto", *gates_path;
 static size_t context, stride, max_documents, batch_tokens;
 static nr_list old_files, new_files, texts;
@@ -29,6 +29,9 @@ static const nr_option options[] = {
     {"batch-tokens", 0, 'u', "N", "tokens of a pass; 0: 2048 [0]", &batch_tokens, 0, 1e9},
     {"threads", 't', 'u', "N", "threads; 0: as many as cores [0]", &opened.threads, 0, 4096},
     {"compute", 0, 's', "TYPE", "type of matrix products: auto, fp32 or bf16 [auto]", &opened.compute, 0, 0},
+    {"frozen", 0, 's', "F", "the backbone's quantised matrices: packed, or quantised (kept in the file's blocks) [packed]", &opened.frozen, 0, 0},
+    {"gate-threshold", 0, 'f', "X", "leave out the adapter where its gate is at most X from 0 [0]", &opened.gate_threshold, 0, 1e9},
+    {"quantise-extension", 0, 's', "TYPE", "the extension's matrices as blocks of this type: q8_0", &opened.quantise_extension, 0, 0},
     {"allow-other-backbone", 0, 'b', NULL, "take an extension trained on another backbone of the same shape", &opened.allow_other, 0, 0},
     {"layers", 0, 'b', NULL, "print gates and norms of every layer", &layers, 0, 0},
     {"token-gates", 0, 's', "FILE", "write the gates of every token of the --text texts to FILE, as JSON", &gates_path, 0, 0},

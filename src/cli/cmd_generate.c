@@ -20,7 +20,7 @@ static size_t most = 128, seed = 1, context, top_k, repeat_last;
 static double temperature, top_p = 1, min_p, repeat_penalty = 1;
 static nr_list stops;
 static bool chat, ignore_eos, extension_off, json, verbose;
-static nr_opened opened = {.compute = "auto"};
+static nr_opened opened = {.compute = "auto", .frozen = "auto"};
 
 static const nr_option options[] = {
     {"model", 'm', 's', "MODEL", "backbone: a GGUF file, a folder or ORG/NAME in the Hugging Face cache", &opened.model_path, 0, 0},
@@ -44,6 +44,9 @@ static const nr_option options[] = {
     {"extension-off", 0, 'b', NULL, "load the extension but switch it off", &extension_off, 0, 0},
     {"allow-other-backbone", 0, 'b', NULL, "take an extension trained on another backbone of the same shape", &opened.allow_other, 0, 0},
     {"compute", 0, 's', "TYPE", "type of matrix products: auto, fp32 or bf16 [auto]", &opened.compute, 0, 0},
+    {"frozen", 0, 's', "F", "the backbone's quantised matrices: packed, quantised (kept in the file's blocks) or auto: quantised [auto]", &opened.frozen, 0, 0},
+    {"gate-threshold", 0, 'f', "X", "leave out the adapter where its gate is at most X from 0 [0]", &opened.gate_threshold, 0, 1e9},
+    {"quantise-extension", 0, 's', "TYPE", "the extension's matrices as blocks of this type: q8_0", &opened.quantise_extension, 0, 0},
     {"json", 0, 'b', NULL, "print one JSON object instead of the text", &json, 0, 0},
     {"verbose", 'v', 'b', NULL, "print the speed to stderr even where that is no terminal", &verbose, 0, 0},
 };

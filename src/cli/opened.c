@@ -1,6 +1,35 @@
 /* opened.c - model, tokenizer and extension of a command, from its options. */
 #include "cli/opened.h"
 
+#include <string.h>
+
+static nr_status frozen_of(nr_frozen *f, const char *name, nr_error *err)
+{
+    static const char *const names[] = {"auto", "packed", "quantised"};
+    for (size_t i = 0; i < NR_COUNT(names); i++)
+        if (strcmp(name, names[i]) == 0) {
+            *f = (nr_frozen)i;
+            return NR_OK;
+        }
+    return nr_fail(err, NR_E_USAGE, "--frozen: expected auto, packed or quantised, found \"%.200s\"", name);
+}
+
+/* The extension as it is only to be run. */
+static nr_status tune(nr_opened *o, nr_error *err)
+{
+    if (o->gate_threshold > 0) NR_TRY(nr_extension_set_gate_threshold(o->extension, o->gate_threshold, err));
+    return o->quantise_extension ? nr_extension_quantise(o->extension, err) : NR_OK;
+}
+
+static nr_status check_words(const nr_opened *o, nr_error *err)
+{
+    const char *flag = o->quantise_extension ? "--quantise-extension" : o->gate_threshold > 0 ? "--gate-threshold" : NULL;
+    if (flag && !o->extension_path) return nr_fail(err, NR_E_USAGE, "%s needs -x EXT", flag);
+    if (o->quantise_extension && strcmp(o->quantise_extension, "q8_0") != 0)
+        return nr_fail(err, NR_E_USAGE, "--quantise-extension: expected q8_0, found \"%.200s\"", o->quantise_extension);
+    return NR_OK;
+}
+
 nr_status nr_opened_open(nr_opened *o, nr_error *err)
 {
     nr_settings s;
@@ -8,10 +37,13 @@ nr_status nr_opened_open(nr_opened *o, nr_error *err)
     NR_TRY(nr_settings_set(&s, "compute", o->compute, err));
     nr_model_options opt = {.compute = (nr_compute)s.compute, .use = NR_USE_FORWARD, .threads = o->threads,
                             .hub_folder = nr_cli_hub_folder()};
+    NR_TRY(frozen_of(&opt.frozen, o->frozen ? o->frozen : "packed", err));
+    NR_TRY(check_words(o, err));
     NR_TRY(nr_model_open(&o->model, o->model_path, &opt, err));
     NR_TRY(nr_tokenizer_open(&o->tokenizer, o->model_path, opt.hub_folder, err));
     if (!o->extension_path) return NR_OK;
-    return nr_extension_load(&o->extension, o->model, o->extension_path, o->allow_other, err);
+    NR_TRY(nr_extension_load(&o->extension, o->model, o->extension_path, o->allow_other, err));
+    return tune(o, err);
 }
 
 void nr_opened_close(nr_opened *o)

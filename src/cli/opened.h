@@ -8,6 +8,9 @@ typedef struct {
     /* asked for */
     const char *model_path, *extension_path; /* the latter may be NULL */
     const char *compute;                     /* "auto", "fp32", "bf16" */
+    const char *frozen;                      /* "auto", "packed", "quantised" */
+    const char *quantise_extension;          /* "q8_0", or NULL: not */
+    double gate_threshold;
     size_t threads;
     bool allow_other;
     /* opened */

@@ -58,6 +58,8 @@ nr_status nr_model_resolve(char **out, const char *path, const char *hub_folder,
  * shape and that nothing else but known extras is (others are refused by name). */
 nr_status nr_model_file_open(nr_model_file **out, const char *path, const char *hub_folder, nr_error *err);
 void nr_model_file_close(nr_model_file *f);
+/* The tensors have been copied: their pages needn't stay in memory. */
+void nr_model_file_forget(const nr_model_file *f);
 /* NULL when there is none of that name. */
 const nr_tensor *nr_model_file_find(const nr_model_file *f, const char *name);
 

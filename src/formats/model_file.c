@@ -254,6 +254,11 @@ nr_status nr_model_file_open(nr_model_file **out, const char *path, const char *
     return st;
 }
 
+void nr_model_file_forget(const nr_model_file *f)
+{
+    for (size_t i = 0; i < f->map_count; i++) nr_map_forget(&f->maps[i]);
+}
+
 void nr_model_file_close(nr_model_file *f)
 {
     if (!f) return;

@@ -12,7 +12,7 @@
 
 #include "infer/infer.h"
 
-#define PREFILL 256
+#define PREFILL 512
 #define DEFAULT_CONTEXT 2048
 
 struct nr_session {

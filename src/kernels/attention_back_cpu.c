@@ -8,6 +8,11 @@
  * of queries, adds dQ up in its lane and leaves dK and dV of its head in
  * scratch. Then the query heads of a group are added in order. So no result
  * depends on who ran what. Memory is linear in T.
+ *
+ * In pairs (attention_tiles.h) q and dO lie twice, along D and as neighbouring
+ * rows, in the room of one float copy; P is kept as neighbouring rows and dS
+ * both ways, because the products sum over D, over queries and over keys. The
+ * scale is then left out of q and put into scores and dK.
  */
 #include "kernels/attention_tiles.h"
 
@@ -26,7 +31,7 @@ static job layout(const nr_attention *a)
     j.tiles = tasks_of(j.T, KEYS);
     j.rows = j.tiles * KEYS;
     j.packed_size = KEYS * (2 * a->D + j.DP);                   /* k^T, v^T (D, KEYS); k (KEYS, DP) */
-    j.lane_size = j.rows * (3 * j.DP + 1) + 2 * QUERIES * KEYS; /* q, dO, dQ, delta; P, dS */
+    j.lane_size = j.rows * (3 * j.DP + 1) + 2 * QUERIES * KEYS + QUERIES * KEYS / 2; /* q, dO, dQ, delta; P, dS; dS along keys */
     j.head_size = 2 * j.rows * j.DP;                            /* dK, dV */
     j.lane_count = NR_MIN(j.items, (size_t)LANES);
     return j;
@@ -39,6 +44,12 @@ NR_INLINE void pack_tile(const job *j, size_t task, bool bf16)
     size_t at = b * a->k_batch + tile * KEYS * a->k_stride + head * a->D,
            rows = NR_MIN(j->T - tile * KEYS, (size_t)KEYS);
     float *kt = j->packed + task * j->packed_size, *vt = kt + a->D * KEYS, *k = vt + a->D * KEYS;
+    if (HAS_PAIRS && bf16) {
+        pair_columns(kt, act_at(j->k, at, bf16), a->k_stride, rows, a->D);
+        pair_columns(vt, act_at(j->v, at, bf16), a->k_stride, rows, a->D);
+        pair_neighbours(k, act_at(j->k, at, bf16), a->k_stride, rows, KEYS, a->D);
+        return;
+    }
     pack_columns(kt, act_at(j->k, at, bf16), a->k_stride, rows, a->D, bf16);
     pack_columns(vt, act_at(j->v, at, bf16), a->k_stride, rows, a->D, bf16);
     if (j->DP != a->D) memset(k, 0, KEYS * j->DP * sizeof *k);
@@ -58,9 +69,40 @@ NR_INLINE void weights_row(float *s, float *dp, float lse, float delta, size_t b
     }
 }
 
+/* One of two query rows: what it sees of the tile, and its numbers. */
+typedef struct {
+    float *s, *dp, lse, delta;
+    size_t begin, end;
+} query_row;
+
+/* P of the columns [i, i + VW) of a row; dS in *ds. */
+NR_INLINE vf weights_at(const query_row *q, size_t i, float scale, vf *ds)
+{
+    vi column = vindex() + (int32_t)i, seen = (column >= (int32_t)q->begin) & (column < (int32_t)q->end);
+    vf p = (vf)((vi)vexp(vload(q->s + i) * scale - q->lse) & seen);
+    *ds = p * (vload(q->dp + i) - q->delta);
+    return p;
+}
+
+/* Two rows of scores and of dP turn into P and dS: both as neighbours in the
+ * places to_p and to_ds, which lie behind what is still to be read; dS along
+ * keys in row a and row b of `along`. */
+NR_INLINE void weights_pair(const query_row *a, const query_row *b, float *to_p, float *to_ds, float *along_a, float *along_b,
+                            size_t cols, float scale)
+{
+    for (size_t i = 0; i < cols; i += VW) {
+        vf ds_a, ds_b, p_a = weights_at(a, i, scale, &ds_a), p_b = weights_at(b, i, scale, &ds_b);
+        astore(along_a, i, ds_a, true);
+        astore(along_b, i, ds_b, true);
+        vstore(to_p + i, (vf)(rounded_bits(p_a) >> 16 | (rounded_bits(p_b) & 0xffff0000u)));
+        vstore(to_ds + i, (vf)(rounded_bits(ds_a) >> 16 | (rounded_bits(ds_b) & 0xffff0000u)));
+    }
+}
+
 /* Views of a lane and of the head's gradients. */
 typedef struct {
-    float *q, *d_o, *dq, *delta, *p, *ds, *dk, *dv;
+    float *q, *d_o, *dq, *delta, *p, *ds, *along, *dk, *dv;
+    float *q_pairs, *d_o_pairs; /* in pairs: rows two by two; q and d_o then lie along D */
     const float *lse;
     const int32_t *first;
 } view;
@@ -70,15 +112,44 @@ NR_INLINE void tile_pair(const job *j, const view *w, const float *packed, size_
     size_t D = j->a->D, DP = j->DP, n = NR_MIN(j->T - t0, (size_t)QUERIES);
     size_t seen = NR_MIN(t0 + n - k0, (size_t)KEYS), cols = padded(seen);
     const float *kt = packed, *vt = kt + D * KEYS, *k = vt + D * KEYS, *q = w->q + t0 * DP, *d_o = w->d_o + t0 * DP;
-    product(w->p, KEYS, q, DP, 1, kt, KEYS, n, cols, D, false);
-    product(w->ds, KEYS, d_o, DP, 1, vt, KEYS, n, cols, D, false);
+    product(w->p, KEYS, q, DP, 1, kt, KEYS, n, cols, D, false, false);
+    product(w->ds, KEYS, d_o, DP, 1, vt, KEYS, n, cols, D, false, false);
     for (size_t r = 0; r < n; r++)
         weights_row(w->p + r * KEYS, w->ds + r * KEYS, w->lse[t0 + r], w->delta[t0 + r],
                     w->first ? visible_begin((size_t)w->first[t0 + r], k0, cols) : 0, visible_end(t0 + r, k0, cols),
                     cols);
-    product(w->dv + k0 * DP, DP, w->p, 1, KEYS, d_o, DP, seen, DP, n, true);
-    product(w->dk + k0 * DP, DP, w->ds, 1, KEYS, q, DP, seen, DP, n, true);
-    product(w->dq + t0 * DP, DP, w->ds, KEYS, 1, k, DP, n, DP, seen, true);
+    product(w->dv + k0 * DP, DP, w->p, 1, KEYS, d_o, DP, seen, DP, n, true, false);
+    product(w->dk + k0 * DP, DP, w->ds, 1, KEYS, q, DP, seen, DP, n, true, false);
+    product(w->dq + t0 * DP, DP, w->ds, KEYS, 1, k, DP, n, DP, seen, true, false);
+}
+
+NR_INLINE query_row row_of(const view *w, size_t t0, size_t r, size_t k0, size_t cols)
+{
+    float lse = w->lse[t0 + r];
+    return (query_row){.s = w->p + r * KEYS, .dp = w->ds + r * KEYS, .lse = lse == -INFINITY ? 0 : lse, .delta = w->delta[t0 + r],
+                       .begin = w->first ? visible_begin((size_t)w->first[t0 + r], k0, cols) : 0,
+                       .end = visible_end(t0 + r, k0, cols)};
+}
+
+/* tile_pair on pairs of bf16. */
+NR_INLINE void tile_of_pairs(const job *j, const view *w, const float *packed, size_t k0, size_t t0)
+{
+    size_t D = j->a->D, DP = j->DP, n = NR_MIN(j->T - t0, (size_t)QUERIES), half = (n + 1) / 2;
+    size_t seen = NR_MIN(t0 + n - k0, (size_t)KEYS), cols = padded(seen);
+    const float *kt = packed, *vt = kt + D * KEYS, *k = vt + D * KEYS;
+    const float *q_pairs = w->q_pairs + t0 / 2 * DP, *d_o_pairs = w->d_o_pairs + t0 / 2 * DP;
+    product(w->p, KEYS, w->q + t0 * DP / 2, DP / 2, 1, kt, KEYS, n, cols, (D + 1) / 2, false, true);
+    product(w->ds, KEYS, w->d_o + t0 * DP / 2, DP / 2, 1, vt, KEYS, n, cols, (D + 1) / 2, false, true);
+    for (size_t r = 0; r < n; r += 2) {
+        query_row a = row_of(w, t0, r, k0, cols), b = a;
+        if (r + 1 < n) b = row_of(w, t0, r + 1, k0, cols);
+        else b.begin = b.end = 0; /* no second row: zeros */
+        weights_pair(&a, &b, w->p + r / 2 * KEYS, w->ds + r / 2 * KEYS, w->along + r * KEYS / 2, w->along + (r + 1) * KEYS / 2, cols,
+                     j->a->scale);
+    }
+    product(w->dv + k0 * DP, DP, w->p, 1, KEYS, d_o_pairs, DP, seen, DP, half, true, true);
+    product(w->dk + k0 * DP, DP, w->ds, 1, KEYS, q_pairs, DP, seen, DP, half, true, true);
+    product(w->dq + t0 * DP, DP, w->along, KEYS / 2, 1, k, DP, n, DP, (seen + 1) / 2, true, true);
 }
 
 /* First key that any of the tile's queries sees. */
@@ -97,23 +168,37 @@ NR_INLINE void head_task(const job *j, float *lane, size_t item, bool bf16)
     view w = {.q = lane, .d_o = lane + j->rows * DP, .dq = lane + 2 * j->rows * DP, .delta = lane + 3 * j->rows * DP};
     w.p = w.delta + j->rows;
     w.ds = w.p + QUERIES * KEYS;
+    w.along = w.ds + QUERIES * KEYS;
+    w.q_pairs = w.q + j->rows * DP / 2;
+    w.d_o_pairs = w.d_o + j->rows * DP / 2;
     w.dk = j->heads + item * j->head_size;
     w.dv = w.dk + j->rows * DP;
     w.lse = j->lse + item * j->T;
     w.first = a->first ? a->first + b * j->T : NULL;
+    const bool pairs = HAS_PAIRS && bf16;
     if (DP != D) memset(lane, 0, 2 * j->rows * DP * sizeof *lane);
     memset(w.dq, 0, j->rows * DP * sizeof *w.dq);
     memset(w.dk, 0, j->head_size * sizeof *w.dk);
-    pack_rows(w.q, act_at(j->q, at, bf16), stride, j->T, j->rows, D, a->scale, bf16);
-    pack_rows(w.d_o, act_at(j->d_o, at, bf16), stride, j->T, j->rows, D, 1, bf16);
+    if (pairs) {
+        pair_rows(w.q, act_at(j->q, at, bf16), stride, j->T, j->rows, D);
+        pair_rows(w.d_o, act_at(j->d_o, at, bf16), stride, j->T, j->rows, D);
+        pair_neighbours(w.q_pairs, act_at(j->q, at, bf16), stride, j->T, j->rows, D);
+        pair_neighbours(w.d_o_pairs, act_at(j->d_o, at, bf16), stride, j->T, j->rows, D);
+    } else {
+        pack_rows(w.q, act_at(j->q, at, bf16), stride, j->T, j->rows, D, a->scale, bf16);
+        pack_rows(w.d_o, act_at(j->d_o, at, bf16), stride, j->T, j->rows, D, 1, bf16);
+    }
     for (size_t t = 0; t < j->T; t++) {
         vf s = {0};
-        NR_EACH(D, s += vload(w.d_o + t * DP + i) * aload_n(j->o, at + t * stride + i, m, bf16););
+        NR_EACH(D, s += aload_n(j->d_o, at + t * stride + i, m, bf16) * aload_n(j->o, at + t * stride + i, m, bf16););
         w.delta[t] = vsum(s);
     }
     for (size_t k0 = 0; k0 < j->T; k0 += KEYS)
         for (size_t t0 = k0; t0 < j->T; t0 += QUERIES)
-            if (tile_first(j, w.first, t0) < k0 + KEYS) tile_pair(j, &w, packed + k0 / KEYS * j->packed_size, k0, t0);
+            if (tile_first(j, w.first, t0) < k0 + KEYS) {
+                if (pairs) tile_of_pairs(j, &w, packed + k0 / KEYS * j->packed_size, k0, t0);
+                else tile_pair(j, &w, packed + k0 / KEYS * j->packed_size, k0, t0);
+            }
     for (size_t t = 0; t < j->T; t++)
         NR_EACH(D, astore_n(j->dq, at + t * stride + i, vload(w.dq + t * DP + i) * a->scale, m, bf16););
 }
@@ -138,7 +223,7 @@ NR_INLINE void add_heads(const job *j, size_t task, bool bf16)
                 x += vload(dk + g * j->head_size + from + i);
                 y += vload(dv + g * j->head_size + from + i);
             }
-            astore_n(j->dk, to + i, x, m, bf16);
+            astore_n(j->dk, to + i, HAS_PAIRS && bf16 ? x * a->scale : x, m, bf16);
             astore_n(j->dv, to + i, y, m, bf16);
         });
     }

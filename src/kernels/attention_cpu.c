@@ -40,20 +40,29 @@ NR_INLINE void pack_tile(const job *j, size_t task, bool bf16)
     size_t at = b * a->k_batch + tile * KEYS * a->k_stride + head * a->D,
            rows = NR_MIN(j->keys - tile * KEYS, (size_t)KEYS);
     float *kt = j->packed + task * j->packed_size, *v = kt + a->D * KEYS;
+    if (HAS_PAIRS && bf16) {
+        pair_columns(kt, act_at(j->k, at, bf16), a->k_stride, rows, a->D);
+        pair_neighbours(v, act_at(j->v, at, bf16), a->k_stride, rows, KEYS, a->D);
+        return;
+    }
     pack_columns(kt, act_at(j->k, at, bf16), a->k_stride, rows, a->D, bf16);
     if (j->DP != a->D) memset(v, 0, KEYS * j->DP * sizeof *v);
     pack_rows(v, act_at(j->v, at, bf16), a->k_stride, rows, KEYS, a->D, 1, bf16);
 }
 
-/* Scores of one row [0, cols) become weights against the running maximum; the
- * row of o and the sum follow a larger maximum. */
+/* Scores of one row [0, cols), times scale, become weights against the running
+ * maximum; the row of o and the sum follow a larger maximum. pairs: the weights
+ * are left as bf16 at the begin of the row. */
 NR_INLINE void soften_row(float *s, float *o, float *max, float *sum, size_t begin, size_t end, size_t cols, size_t DP,
-                          bool fresh)
+                          bool fresh, float scale, bool pairs)
 {
     for (size_t i = 0; i < begin; i++) s[i] = -INFINITY;
     for (size_t i = end; i < cols; i++) s[i] = -INFINITY;
     vf top = vset(*max), total = {0};
-    for (size_t i = 0; i < cols; i += VW) top = vmax(top, vload(s + i));
+    for (size_t i = 0; i < cols; i += VW) {
+        if (scale != 1) vstore(s + i, vload(s + i) * scale);
+        top = vmax(top, vload(s + i));
+    }
     float most = vsum_max(top);
     if (most == -INFINITY) { /* nothing seen yet */
         memset(s, 0, cols * sizeof *s);
@@ -61,7 +70,8 @@ NR_INLINE void soften_row(float *s, float *o, float *max, float *sum, size_t beg
     }
     for (size_t i = 0; i < cols; i += VW) {
         vf p = vexp(vload(s + i) - most);
-        vstore(s + i, p);
+        if (pairs) astore(s, i, p, true); /* behind what is still to be read */
+        else vstore(s + i, p);
         total += p;
     }
     float keep = vexp(vset(*max - most))[0];
@@ -91,23 +101,25 @@ NR_INLINE void query_tile(const job *j, float *lane, size_t b, size_t h, size_t 
     const int32_t *first = a->first ? a->first + b * a->Tq + t0 : NULL;
     const float *packed = j->packed + (b * a->K + h / (a->H / a->K)) * j->key_tiles * j->packed_size;
     size_t begin = first ? last : 0;
+    const bool pairs = HAS_PAIRS && bf16;
     for (size_t r = 0; r < n; r++) {
         max[r] = -INFINITY;
         sum[r] = 0;
         if (first) begin = NR_MIN(begin, (size_t)first[r]);
     }
-    pack_rows(q, act_at(j->q, ((b * a->Tq + t0) * a->H + h) * a->D, bf16), a->H * a->D, n, QUERIES, a->D, a->scale,
-              bf16);
+    const void *from = act_at(j->q, ((b * a->Tq + t0) * a->H + h) * a->D, bf16);
+    if (pairs) pair_rows(q, from, a->H * a->D, n, QUERIES, a->D);
+    else pack_rows(q, from, a->H * a->D, n, QUERIES, a->D, a->scale, bf16);
     for (size_t k = begin / KEYS; k <= last / KEYS; k++) {
         size_t k0 = k * KEYS, seen = NR_MIN(last + 1 - k0, (size_t)KEYS), cols = padded(seen);
         const float *kt = packed + k * j->packed_size, *v = kt + a->D * KEYS;
         bool fresh = k == begin / KEYS;
-        product(s, KEYS, q, DP, 1, kt, KEYS, n, cols, a->D, false);
+        product(s, KEYS, q, pairs ? DP / 2 : DP, 1, kt, KEYS, n, cols, pairs ? (a->D + 1) / 2 : a->D, false, pairs);
         for (size_t r = 0; r < n; r++)
             soften_row(s + r * KEYS, o + r * DP, max + r, sum + r,
                        first ? visible_begin((size_t)first[r], k0, cols) : 0, visible_end(a->start + t0 + r, k0, cols),
-                       cols, DP, fresh);
-        product(o, DP, s, KEYS, 1, v, DP, n, DP, seen, !fresh);
+                       cols, DP, fresh, pairs ? a->scale : 1, pairs);
+        product(o, DP, s, KEYS, 1, v, DP, n, DP, pairs ? (seen + 1) / 2 : seen, !fresh, pairs);
     }
     store_rows(j, b, h, t0, n, o, max, sum, bf16);
 }
@@ -169,7 +181,7 @@ NR_INLINE void decode_head(const job *j, size_t task, bool bf16)
     for (size_t k0 = begin; k0 < j->keys; k0 += KEYS) {
         size_t n = NR_MIN(j->keys - k0, (size_t)KEYS), at = kv + k0 * a->k_stride;
         decode_scores(s, q, act_at(j->k, at, bf16), a->k_stride, n, a->D, bf16);
-        soften_row(s, o, &max, &sum, 0, n, padded(n), j->DP, false);
+        soften_row(s, o, &max, &sum, 0, n, padded(n), j->DP, false, 1, false);
         decode_values(o, s, act_at(j->v, at, bf16), a->k_stride, n, a->D, bf16);
     }
     store_rows(j, b, h, 0, 1, o, &max, &sum, bf16);

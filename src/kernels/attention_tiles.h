@@ -6,6 +6,10 @@
  * converted on the way in. DP is D rounded up to whole vectors; the channels
  * beyond D are zero. Keys are packed once a call, for all query heads that
  * share them: memory is linear in the number of keys.
+ *
+ * Where the processor multiplies pairs of bf16, bf16 tiles hold such pairs, two
+ * neighbours along the summed dimension to an element of 32 bits; sums stay
+ * float. A pair tile lies where the float tile would and is half as deep.
  */
 #ifndef NR_ATTENTION_TILES_H
 #define NR_ATTENTION_TILES_H
@@ -20,11 +24,35 @@ enum {
     LANES = 64               /* working sets: at most so many tasks run at once */
 };
 
+#if defined(__AVX512BF16__)
+#define HAS_PAIRS 1
+#else
+#define HAS_PAIRS 0
+#endif
+
 NR_INLINE size_t padded(size_t D) { return (D + VW - 1) / VW * VW; }
+
+/* s + x t of floats, or of pairs: s + x_0 t_0 + x_1 t_1. */
+NR_INLINE vf multiply_add(vf s, vf x, vf t, bool pairs)
+{
+#if HAS_PAIRS
+    if (pairs) return (vf)_mm512_dpbf16_ps((__m512)s, (__m512bh)x, (__m512bh)t);
+#endif
+    (void)pairs;
+    return vfma(x, t, s);
+}
+
+/* An element, whatever its bits mean, in all lanes. */
+NR_INLINE vf broadcast(const float *p)
+{
+    int32_t bits;
+    memcpy(&bits, p, sizeof bits);
+    return (vf)(bits - (vi){0});
+}
 
 /* ROWS rows and nv vectors of c [+]= a b; a element (r, k) at r ra + k ka. */
 NR_INLINE void product_block(size_t nv, float *c, size_t ldc, const float *a, size_t ra, size_t ka, const float *b,
-                             size_t ldb, size_t depth, bool accumulate)
+                             size_t ldb, size_t depth, bool accumulate, bool pairs)
 {
     vf s[ROWS][COLS];
     for (size_t r = 0; r < ROWS; r++)
@@ -33,8 +61,8 @@ NR_INLINE void product_block(size_t nv, float *c, size_t ldc, const float *a, si
         vf t[COLS];
         for (size_t v = 0; v < nv; v++) t[v] = vload(b + k * ldb + v * VW);
         for (size_t r = 0; r < ROWS; r++) {
-            vf x = vset(a[r * ra + k * ka]);
-            for (size_t v = 0; v < nv; v++) s[r][v] = vfma(x, t[v], s[r][v]);
+            vf x = broadcast(a + r * ra + k * ka);
+            for (size_t v = 0; v < nv; v++) s[r][v] = multiply_add(s[r][v], x, t[v], pairs);
         }
     }
     for (size_t r = 0; r < ROWS; r++)
@@ -42,9 +70,10 @@ NR_INLINE void product_block(size_t nv, float *c, size_t ldc, const float *a, si
 }
 
 /* c (rows, cols) [+]= a (rows, depth) b (depth, cols). cols is a multiple of
- * VW; rows is rounded up to a multiple of ROWS, which c and a must hold. */
+ * VW; rows is rounded up to a multiple of ROWS, which c and a must hold. pairs:
+ * a and b hold pairs, and depth counts them. */
 NR_INLINE void product(float *c, size_t ldc, const float *a, size_t ra, size_t ka, const float *b, size_t ldb,
-                       size_t rows, size_t cols, size_t depth, bool accumulate)
+                       size_t rows, size_t cols, size_t depth, bool accumulate, bool pairs)
 {
     for (size_t j = 0; j < cols; j += COLS * VW)
         for (size_t r = 0; r < rows; r += ROWS) {
@@ -52,18 +81,18 @@ NR_INLINE void product(float *c, size_t ldc, const float *a, size_t ra, size_t k
             const float *x = a + r * ra, *y = b + j;
             switch (NR_MIN((cols - j) / VW, (size_t)COLS)) {
             case 1:
-                product_block(1, to, ldc, x, ra, ka, y, ldb, depth, accumulate);
+                product_block(1, to, ldc, x, ra, ka, y, ldb, depth, accumulate, pairs);
                 break;
             case 2:
-                product_block(2, to, ldc, x, ra, ka, y, ldb, depth, accumulate);
+                product_block(2, to, ldc, x, ra, ka, y, ldb, depth, accumulate, pairs);
                 break;
 #if VW == 16
             case 3:
-                product_block(3, to, ldc, x, ra, ka, y, ldb, depth, accumulate);
+                product_block(3, to, ldc, x, ra, ka, y, ldb, depth, accumulate, pairs);
                 break;
 #endif
             default:
-                product_block(COLS, to, ldc, x, ra, ka, y, ldb, depth, accumulate);
+                product_block(COLS, to, ldc, x, ra, ka, y, ldb, depth, accumulate, pairs);
             }
         }
 }
@@ -87,6 +116,54 @@ NR_INLINE void pack_columns(float *to, const void *src, size_t stride, size_t ro
             vstore(t, aload_n(src, r * stride + i, m, bf16));
             for (size_t d = 0; d < (size_t)m; d++) to[(i + d) * KEYS + r] = t[d];
         });
+}
+
+/* ---- pairs of bf16: as the float tiles, from bf16 in memory as it lies ---- */
+
+NR_INLINE uint32_t pair_of(uint16_t a, uint16_t b) { return a | (uint32_t)b << 16; }
+
+/* to (all, DP / 2 pairs along D) = src rows; what lies beyond `rows` and D is zero. */
+NR_INLINE void pair_rows(float *to, const uint16_t *src, size_t stride, size_t rows, size_t all, size_t D)
+{
+    size_t DP = padded(D);
+    for (size_t r = 0; r < rows; r++) {
+        uint16_t *row = (uint16_t *)(to + r * DP / 2);
+        memcpy(row, src + r * stride, D * sizeof *row);
+        memset(row + D, 0, (DP - D) * sizeof *row);
+    }
+    memset(to + rows * DP / 2, 0, (all - rows) * DP / 2 * sizeof *to);
+}
+
+/* to (D / 2 pairs along D, KEYS) = src rows transposed; columns beyond `rows` are zero. */
+NR_INLINE void pair_columns(float *to, const uint16_t *src, size_t stride, size_t rows, size_t D)
+{
+    uint32_t *pairs = (uint32_t *)(void *)to;
+    if (rows < KEYS) memset(to, 0, (D + 1) / 2 * KEYS * sizeof *to);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t d = 0; d < D; d += 2)
+            pairs[d / 2 * KEYS + r] = pair_of(src[r * stride + d], d + 1 < D ? src[r * stride + d + 1] : 0);
+}
+
+/* to (all / 2 pairs of rows, DP) = src rows two by two; beyond `rows` and D zero. */
+NR_INLINE void pair_neighbours(float *to, const uint16_t *src, size_t stride, size_t rows, size_t all, size_t D)
+{
+    size_t DP = padded(D);
+    for (size_t r = 0; r < all; r += 2) {
+        uint32_t *row = (uint32_t *)(void *)(to + r / 2 * DP);
+        const uint16_t *a = src + r * stride, *b = a + stride;
+        if (r + 1 < rows)
+            for (size_t d = 0; d < D; d++) row[d] = pair_of(a[d], b[d]);
+        else
+            for (size_t d = 0; d < D; d++) row[d] = r < rows ? a[d] : 0;
+        memset(row + D, 0, (DP - D) * sizeof *row);
+    }
+}
+
+/* Bits of a float rounded to bf16, in the upper half; no NaN comes here that must stay one. */
+NR_INLINE vu rounded_bits(vf v)
+{
+    vu u = (vu)v;
+    return u + 0x7fff + ((u >> 16) & 1);
 }
 
 /* Keys [begin, end) of a tile at k0 that the query at `position` sees. */

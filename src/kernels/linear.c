@@ -1,6 +1,6 @@
 /*
- * linear.c - what the versions of the matrix product share: checks of what is
- * packed, and the gradient of a bias. The gradient adds rows in blocks of
+ * linear.c - what the versions of the matrix product share: the way from a
+ * table to a matrix's own kind, checks of what is packed, and the gradient of a bias. The gradient adds rows in blocks of
  * NR_ROW_BLOCK, so that long sums keep their precision and their order.
  */
 #include <string.h>
@@ -8,6 +8,50 @@
 #include "kernels/linear.h"
 
 #define COLUMNS 64 /* columns of one task */
+
+/* ---- to the matrix's kind ---- */
+
+void nr_linear_free(nr_linear *w)
+{
+    if (w) w->kind->free(w);
+}
+
+nr_status nr_linear_pack(nr_linear *w, const void *weight, const void *bias, nr_error *err)
+{
+    return w->kind->pack(w, weight, bias, err);
+}
+
+nr_status nr_linear_pack_tensor(nr_linear *w, const nr_tensor *weight, const nr_tensor *bias, nr_error *err)
+{
+    return w->kind->pack_tensor(w, weight, bias, err);
+}
+
+nr_status nr_linear_prepare(nr_linear *w, size_t n, bool weight_gradient, nr_error *err)
+{
+    return w->kind->prepare(w, n, weight_gradient, err);
+}
+
+nr_status nr_linear_forward(nr_linear *w, void *y, nr_slot slot, const void *x, size_t n, bool accumulate, nr_error *err)
+{
+    return w->kind->forward(w, y, slot, x, n, accumulate, err);
+}
+
+nr_status nr_linear_back_input(nr_linear *w, void *dx, nr_slot slot, const void *dy, size_t n, bool accumulate, nr_error *err)
+{
+    return w->kind->back_input(w, dx, slot, dy, n, accumulate, err);
+}
+
+nr_status nr_linear_back_weight(nr_linear *w, void *dw, void *dbias, const void *dy, const void *x, size_t n, nr_error *err)
+{
+    return w->kind->back_weight(w, dw, dbias, dy, x, n, err);
+}
+
+double nr_linear_read_bytes(const nr_linear *w, size_t n, bool back)
+{
+    return w->kind->read_bytes ? w->kind->read_bytes(w, n, back) : (double)(w->out * w->in) * (double)w->ops->act_size;
+}
+
+/* ---- checks ---- */
 
 nr_status nr_linear_check_bias(const nr_linear *w, bool given, nr_error *err)
 {

@@ -7,7 +7,7 @@
  * ROWS rows of one panel in registers; every element is one sum in the order of
  * its index, so that neither threads nor the number of rows change its bits.
  */
-#include "kernels/linear.h"
+#include "kernels/linear_int8.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -60,7 +60,7 @@ nr_status nr_linear_cpu_new(nr_linear **w, const nr_ops *ops, size_t out, size_t
     if (out == 0 || in == 0)
         return nr_fail(err, NR_E_USAGE, "matrix product: expected a matrix with rows and columns, found (%zu, %zu)", out, in);
     NR_TRY(nr_alloc(&m, 1, sizeof *m, "a matrix", err));
-    m->head = (nr_linear){ops, out, in, uses, bias};
+    m->head = (nr_linear){ops, out, in, uses, bias, &nr_linear_cpu_kind};
     if (uses & NR_PACK_FORWARD) NR_GO(make_packing(&m->forward, in, out, err));
     if (uses & NR_PACK_BACKWARD_INPUT) NR_GO(make_packing(&m->back_input, out, in, err));
     if (bias) NR_GO(nr_alloc(&m->bias, out + PANEL, sizeof *m->bias, "a bias", err));
@@ -289,4 +289,28 @@ nr_status nr_linear_cpu_back_weight(nr_linear *w, void *dw, void *dbias, const v
     nr_parallel((w->out + TILE_OUT - 1) / TILE_OUT * job.in_parts, weight_task, &job);
     if (dbias) nr_linear_add_columns(dbias, dy, NR_F32, n, w->out);
     return NR_OK;
+}
+
+NR_LINEAR_DEFINE_KIND(cpu);
+
+/* ---- int8 ---- */
+
+nr_status nr_linear_int8_can(const nr_ops *ops, nr_error *err)
+{
+    return nr_fail(err, NR_E_UNSUPPORTED, "--frozen-products int8: expected a program built with oneDNN, found %s on %s",
+                   nr_matrix_library(), ops->name);
+}
+
+nr_status nr_linear_int8_new(nr_linear **w, const nr_ops *ops, size_t out, size_t in, const nr_tensor *weight, const nr_tensor *bias,
+                             unsigned uses, bool back_int8, nr_error *err)
+{
+    (void)out, (void)in, (void)weight, (void)bias, (void)uses, (void)back_int8;
+    *w = NULL;
+    return nr_linear_int8_can(ops, err);
+}
+
+size_t nr_linear_int8_bytes(const nr_ops *ops, size_t out, size_t in, unsigned uses, bool back_int8)
+{
+    (void)back_int8;
+    return ops->linear_bytes(ops, out, in, uses);
 }

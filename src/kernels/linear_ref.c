@@ -22,3 +22,6 @@
 #define JOB job64
 #define NAME(x) nr_linear_ref64_##x
 #include "kernels/linear_ref.inc"
+
+NR_LINEAR_DEFINE_KIND(ref32);
+NR_LINEAR_DEFINE_KIND(ref64);

@@ -112,8 +112,7 @@ static double timed_sum_squares(const void *x, size_t n)
 
 static void add_product(const char *op, const nr_linear *w, double began, size_t n, double row_bytes, double matrix_bytes)
 {
-    double matrix = (double)(w->out * w->in);
-    add(op, w->out, w->in, nr_clock() - began, 2 * (double)n * matrix, (double)n * row_bytes + matrix * matrix_bytes);
+    add(op, w->out, w->in, nr_clock() - began, 2 * (double)n * (double)(w->out * w->in), (double)n * row_bytes + matrix_bytes);
 }
 
 static double slot_bytes(nr_slot slot, bool accumulate) { return (slot == NR_REAL ? R : A) * (accumulate ? 2 : 1); }
@@ -122,7 +121,7 @@ static nr_status timed_linear(nr_linear *w, void *y, nr_slot slot, const void *x
 {
     double began = nr_clock();
     nr_status st = profile.base->linear(w, y, slot, x, n, accumulate, err);
-    add_product("linear", w, began, n, (double)w->in * A + (double)w->out * slot_bytes(slot, accumulate), A);
+    add_product("linear", w, began, n, (double)w->in * A + (double)w->out * slot_bytes(slot, accumulate), nr_linear_read_bytes(w, n, false));
     return st;
 }
 
@@ -130,7 +129,7 @@ static nr_status timed_back_input(nr_linear *w, void *dx, nr_slot slot, const vo
 {
     double began = nr_clock();
     nr_status st = profile.base->linear_back_input(w, dx, slot, dy, n, accumulate, err);
-    add_product("linear_back_input", w, began, n, (double)w->out * A + (double)w->in * slot_bytes(slot, accumulate), A);
+    add_product("linear_back_input", w, began, n, (double)w->out * A + (double)w->in * slot_bytes(slot, accumulate), nr_linear_read_bytes(w, n, true));
     return st;
 }
 
@@ -138,7 +137,7 @@ static nr_status timed_back_weight(nr_linear *w, void *dw, void *dbias, const vo
 {
     double began = nr_clock();
     nr_status st = profile.base->linear_back_weight(w, dw, dbias, dy, x, n, err);
-    add_product("linear_back_weight", w, began, n, (double)(w->out + w->in) * A, 2 * R);
+    add_product("linear_back_weight", w, began, n, (double)(w->out + w->in) * A, (double)(w->out * w->in) * 2 * R);
     return st;
 }
 

@@ -85,6 +85,14 @@ NR_INLINE vf vfma(vf a, vf b, vf c)
 #endif
 }
 
+/* 0, 1, 2, ... */
+NR_INLINE vi vindex(void)
+{
+    vi v;
+    for (int32_t i = 0; i < VW; i++) v[i] = i;
+    return v;
+}
+
 NR_INLINE vf vabs(vf a) { return (vf)((vi)a & 0x7fffffff); }
 /* -1, 0 or 1. */
 NR_INLINE vf vsign(vf a)
@@ -200,9 +208,14 @@ NR_INLINE float vsum(vf v)
 
 NR_INLINE float vsum_max(vf v)
 {
-    float best = v[0];
-    for (size_t i = 1; i < VW; i++) best = v[i] > best ? v[i] : best;
-    return best;
+#if VW == 16
+    v = vmax(v, __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+    v = vmax(v, __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11));
+#elif VW == 8
+    v = vmax(v, __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3));
+#endif
+    float a = v[0] > v[2] ? v[0] : v[2], b = v[1] > v[3] ? v[1] : v[3];
+    return a > b ? a : b;
 }
 
 NR_INLINE vd vwiden_low(vf v)

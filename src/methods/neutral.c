@@ -10,6 +10,9 @@
  *   l1  alpha * mean over layers, old tokens of the whole step and channels of |g a| (or |a|)
  *   ce  beta * binary cross-entropy of sigmoid(w . x) against new = 1, over layers and tokens
  *
+ * In inference, rows whose gate is off (|g| at most gate_threshold, 0 by
+ * default) leave out their adapter.
+ *
  * With gate none and no local loss this is the vanilla parallel adapter.
  */
 #include <math.h>
@@ -158,20 +161,63 @@ static void add_losses(nr_hook *h)
     h->losses->local_weighted += s->alpha * l1 + s->beta * ce;
 }
 
+static nr_status adapter(nr_hook *h, void *a, const void *xn, size_t n, nr_error *err)
+{
+    const nr_ops *ops = h->ops;
+    void *zg = h->saved[A_ZG], *zi = h->saved[A_ZI];
+    NR_TRY(ops->linear(param(h, W_GATE)->linear, zg, NR_ACT, xn, n, false, err));
+    NR_TRY(ops->linear(param(h, W_IN)->linear, zi, NR_ACT, xn, n, false, err));
+    ops->glu(h->scratch[A_H], zg, zi, h->config->act, n, h->e->width);
+    return ops->linear(param(h, W_OUT)->linear, a, NR_ACT, h->scratch[A_H], n, false, err);
+}
+
+/* NaN counts as on: it must reach the result. */
+static bool row_is_on(const nr_hook *h, size_t row)
+{
+    return !(fabs(nr_real_get(h->ops, h->saved[A_G], row)) <= h->e->gate_threshold);
+}
+
+/* Rows for which the adapter runs when `on` of n are: counts in steps, so that
+ * products are prepared for few different ones. */
+static size_t rows_run(size_t on, size_t n)
+{
+    size_t step = n > 512 ? 64 : 8;
+    return NR_MIN((on + step - 1) / step * step, n);
+}
+
+/* The adapter of the rows that are on, gathered, run as `run` rows and added one by one. */
+static nr_status add_rows_on(nr_hook *h, void *x, const void *xn, size_t run, nr_error *err)
+{
+    const nr_ops *ops = h->ops;
+    size_t C = h->config->C, row = C * ops->act_size, on = 0;
+    char *gathered = h->scratch[A_DA], *a = h->saved[A_OUT], *g = h->saved[A_G];
+    for (size_t i = 0; i < h->n; i++)
+        if (row_is_on(h, i)) memcpy(gathered + on++ * row, (const char *)xn + i * row, row);
+    memset(gathered + on * row, 0, (run - on) * row);
+    NR_TRY(adapter(h, a, gathered, run, err));
+    on = 0;
+    for (size_t i = 0; i < h->n; i++)
+        if (row_is_on(h, i))
+            ops->gate_add((char *)x + i * C * ops->real_size, NULL, g + i * ops->real_size, a + on++ * row, false, 1, C);
+    return NR_OK;
+}
+
 static nr_status block(nr_hook *h, void *x, const void *xn, nr_error *err)
 {
     const nr_ops *ops = h->ops;
     const nr_settings *s = &h->e->settings;
-    size_t n = h->n, M = h->e->width, C = h->config->C;
-    void *zg = h->saved[A_ZG], *zi = h->saved[A_ZI], *a = h->saved[A_OUT], *z = h->saved[A_Z], *g = h->saved[A_G];
-    NR_TRY(ops->linear(param(h, W_GATE)->linear, zg, NR_ACT, xn, n, false, err));
-    NR_TRY(ops->linear(param(h, W_IN)->linear, zi, NR_ACT, xn, n, false, err));
-    ops->glu(h->scratch[A_H], zg, zi, h->config->act, n, M);
-    NR_TRY(ops->linear(param(h, W_OUT)->linear, a, NR_ACT, h->scratch[A_H], n, false, err));
+    size_t n = h->n, C = h->config->C, on = 0;
+    void *a = h->saved[A_OUT], *z = h->saved[A_Z], *g = h->saved[A_G];
     ops->gate(g, z, xn, value(h, GATE_W), value(h, GATE_B), (nr_gate)s->gate, n, C);
-    ops->gate_add(x, h->losses ? h->scratch[A_SUM] : NULL, g, a, s->l1_target == 1, n, C);
-    if (h->losses) add_losses(h);
     for (size_t i = 0; h->gate && i < n; i++) h->gate[i] = nr_real_get(ops, g, i);
+    for (size_t i = 0; !h->train && i < n; i++) on += row_is_on(h, i);
+    if (h->train || rows_run(on, n) == n) {
+        NR_TRY(adapter(h, a, xn, n, err));
+        ops->gate_add(x, h->losses ? h->scratch[A_SUM] : NULL, g, a, s->l1_target == 1, n, C);
+    } else if (on > 0) {
+        NR_TRY(add_rows_on(h, x, xn, rows_run(on, n), err));
+    }
+    if (h->losses) add_losses(h);
     return NR_OK;
 }
 
@@ -230,6 +276,7 @@ const nr_method nr_method_neutral = {
     .summary = "neutral residues: gated adapters beside each FFN, kept near zero on old text",
     .math = "y = FFN(x) + g(w.x) W_out (act(W_gate x) * W_in x)",
     .source = "arXiv 2410.02744",
+    .gated = true,
     .learning_rate = 1e-2,
     .declare = declare,
     .activations = activations,

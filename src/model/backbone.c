@@ -1,10 +1,12 @@
 /*
  * backbone.c - nr_model: a mapped model file, its norms as reals, its matrices
- * packed for products. Immutable once open.
+ * packed for products or left in the file's quantised blocks. Immutable once
+ * open.
  */
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/linear_int8.h"
 #include "model/extension.h"
 
 static nr_status need(const nr_tensor **t, const nr_model *m, nr_error *err, const char *name)
@@ -22,7 +24,8 @@ static nr_status read_norm(nr_model *m, void *to, const char *name, float *row, 
     return NR_OK;
 }
 
-static nr_status pack(nr_model *m, nr_linear **out, size_t rows, size_t cols, const char *name, bool bias, nr_error *err)
+/* int8: a matrix whose products may be of integers. */
+static nr_status pack(nr_model *m, nr_linear **out, size_t rows, size_t cols, const char *name, bool bias, bool int8, nr_error *err)
 {
     char full[160];
     const nr_tensor *weight, *b = NULL;
@@ -33,6 +36,10 @@ static nr_status pack(nr_model *m, nr_linear **out, size_t rows, size_t cols, co
         snprintf(full, sizeof full, "%s.bias", name);
         NR_TRY(need(&b, m, err, full));
     }
+    if (m->quantised && nr_linear_quant_can(m->ops, weight))
+        return nr_linear_quant_new(out, m->pool, rows, cols, weight, b, uses, err);
+    if (int8 && m->products != NR_PRODUCTS_COMPUTE)
+        return nr_linear_int8_new(out, m->ops, rows, cols, weight, b, uses, m->products == NR_PRODUCTS_INT8, err);
     NR_TRY(m->ops->linear_new(out, m->ops, rows, cols, bias, uses, err));
     return m->ops->linear_pack_tensor(*out, weight, b, err);
 }
@@ -55,7 +62,7 @@ static nr_status load_layer(nr_model *m, size_t l, float *row, nr_error *err)
         size_t out, in;
         nr_site_shape(c, s, &out, &in);
         snprintf(name, sizeof name, "model.layers.%zu.%s", l, nr_site_tensors[s]);
-        NR_TRY(pack(m, &layer->site[s], out, in, name, nr_site_bias(c, s), err));
+        NR_TRY(pack(m, &layer->site[s], out, in, name, nr_site_bias(c, s), true, err));
     }
     return NR_OK;
 }
@@ -66,6 +73,7 @@ static nr_status load(nr_model *m, nr_error *err)
     float *row = NULL;
     nr_status st;
     size_t step = c->C * m->ops->real_size;
+    NR_GO(nr_linear_pool_new(&m->pool, m->ops, err));
     NR_GO(nr_alloc(&m->layers, c->L, sizeof *m->layers, "layers", err));
     NR_GO(nr_alloc(&m->norms, 2 * c->L + 1, step, "norms", err));
     NR_GO(nr_alloc(&row, c->C, sizeof *row, "a row", err));
@@ -75,8 +83,7 @@ static nr_status load(nr_model *m, nr_error *err)
     m->final_norm = last;
     NR_GO(need(&m->embedding, m, err, "model.embed_tokens.weight"));
     if (m->use != NR_USE_SHAPES)
-        NR_GO(pack(m, &m->head, c->V, c->C, c->tied ? "model.embed_tokens" : "lm_head", false, err));
-    m->packed_bytes = nr_model_packed_bytes(c, m->ops, m->use);
+        NR_GO(pack(m, &m->head, c->V, c->C, c->tied ? "model.embed_tokens" : "lm_head", false, false, err));
 done:
     free(row);
     return st;
@@ -89,11 +96,17 @@ nr_status nr_model_open_on(nr_model **out, const char *path, const nr_model_opti
     NR_TRY(nr_alloc(&m, 1, sizeof *m, "model", err));
     m->ops = ops;
     m->use = opt->use;
+    m->quantised = opt->frozen == NR_FROZEN_QUANTISED || (opt->frozen == NR_FROZEN_AUTO && opt->use == NR_USE_FORWARD);
+    m->products = opt->products;
     nr_threads_set(opt->threads);
-    nr_status st = nr_model_file_open(&m->file, path, opt->hub_folder, err);
+    nr_status st = opt->products == NR_PRODUCTS_COMPUTE || opt->use == NR_USE_SHAPES ? NR_OK : nr_linear_int8_can(ops, err);
+    if (st == NR_OK && opt->products != NR_PRODUCTS_COMPUTE && m->quantised)
+        st = nr_fail(err, NR_E_USAGE, "--frozen-products int8: expected --frozen packed, found quantised");
+    if (st == NR_OK) st = nr_model_file_open(&m->file, path, opt->hub_folder, err);
     if (st == NR_OK) {
         m->config = &m->file->config;
         st = load(m, err);
+        if (!m->quantised) nr_model_file_forget(m->file);
     }
     if (st != NR_OK) {
         nr_model_close(m);
@@ -118,6 +131,7 @@ void nr_model_close(nr_model *m)
         for (nr_site s = 0; s < NR_SITES; s++)
             if (m->layers[l].site[s]) m->ops->linear_free(m->layers[l].site[s]);
     if (m->head) m->ops->linear_free(m->head);
+    nr_linear_pool_free(m->pool);
     free(m->layers);
     free(m->norms);
     nr_model_file_close(m->file);

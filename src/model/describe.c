@@ -15,5 +15,7 @@ char *nr_model_describe(const nr_model *m, bool with_tensors)
 
 nr_status nr_model_fingerprint(const nr_model *m, char hex[65], nr_error *err)
 {
-    return nr_model_file_fingerprint(m->file, hex, err);
+    nr_status st = nr_model_file_fingerprint(m->file, hex, err);
+    if (!m->quantised) nr_model_file_forget(m->file);
+    return st;
 }

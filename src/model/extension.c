@@ -186,6 +186,7 @@ nr_status nr_extension_repack(nr_extension *e, nr_error *err)
 nr_status nr_extension_train(nr_extension *e, nr_error *err)
 {
     if (e->grads) return NR_OK;
+    if (e->block_data) return nr_fail(err, NR_E_USAGE, "extension: expected weights that can be trained, found Q8_0 blocks");
     NR_TRY(nr_alloc(&e->grads, e->weights, e->model->ops->real_size, "gradients of the extension", err));
     return e->method->bind ? e->method->bind(e, err) : NR_OK;
 }
@@ -261,6 +262,9 @@ void nr_extension_close(nr_extension *e)
     if (e->method && e->method->close) e->method->close(e);
     for (size_t i = 0; i < e->param_count; i++)
         if (e->params[i].linear) e->model->ops->linear_free(e->params[i].linear);
+    nr_linear_pool_free(e->pool);
+    free(e->blocks);
+    free(e->block_data);
     free(e->params);
     free(e->values);
     free(e->grads);
@@ -335,6 +339,7 @@ nr_status nr_extension_write(const nr_extension *e, const char *folder, const js
 {
     char hex[65];
     nr_status st;
+    if (e->block_data) return nr_fail(err, NR_E_USAGE, "%s: expected an extension with its weights, found one in Q8_0 blocks", folder);
     NR_TRY(nr_make_folders(folder, err));
     if (e->backbone[0]) memcpy(hex, e->backbone, sizeof hex);
     else NR_TRY(nr_model_fingerprint(e->model, hex, err));

@@ -45,6 +45,10 @@ struct nr_extension {
     char backbone[65];       /* fingerprint it was trained on */
     json_t *record;          /* training record, or NULL */
     void *state;             /* the method's own; freed by method->close */
+    double gate_threshold;   /* rows with |g| at most this leave out their adapter, in inference */
+    nr_tensor *blocks;       /* (param_count) quantised: the matrices as Q8_0, in block_data */
+    unsigned char *block_data;
+    nr_linear_pool *pool;
 };
 
 /* Where a hook stands. `saved` and `scratch` are the buffers that the method
@@ -79,6 +83,7 @@ struct nr_method {
     const char *summary;     /* one line */
     const char *math;        /* y = ... */
     const char *source;      /* paper */
+    bool gated;              /* rows may leave out what it adds, by gate_threshold */
     double learning_rate;    /* default, for short runs of some 1e5 to 1e6 tokens */
     /* Declares params with nr_extension_declare and sets width. */
     nr_status (*declare)(struct nr_extension *e, nr_error *err);

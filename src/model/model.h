@@ -8,6 +8,7 @@
 #ifndef NR_MODEL_H
 #define NR_MODEL_H
 
+#include "kernels/linear_quant.h"
 #include "kernels/ops.h"
 
 /* The seven matrices of a layer. */
@@ -39,15 +40,18 @@ struct nr_model {
     const void *final_norm;         /* (C) real */
     const nr_tensor *embedding;     /* (V, C) in the file */
     nr_linear *head;                /* (V, C) */
-    size_t packed_bytes;
+    bool quantised;                 /* what can stay in its blocks does */
+    nr_products products;           /* with the layers' matrices */
+    nr_linear_pool *pool;           /* the shared packings of those matrices */
 };
 
 /* As nr_model_open with a chosen backend (tests use the references). */
 nr_status nr_model_open_on(nr_model **out, const char *path, const nr_model_options *opt,
                            const nr_ops *ops, nr_error *err);
 size_t nr_model_weight_count(const nr_config *c);
-/* Bytes of the packings for a use. */
-size_t nr_model_packed_bytes(const nr_config *c, const nr_ops *ops, nr_use use);
+/* Memory of the backbone's matrices and norms for a use: packings, and where matrices stay
+ * quantised the file's blocks and one packing a shape. m may be opened for its shapes only. */
+size_t nr_model_matrix_bytes(const nr_model *m, nr_use use, bool quantised, nr_products products);
 /* table real (positions, D): cos (D/2), sin (D/2), computed in float steps as transformers does. */
 void nr_rope_table(void *table, const nr_ops *ops, const nr_config *c, size_t positions);
 

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/linear_int8.h"
 #include "model/extension.h"
 
 const char *const nr_site_names[NR_SITES] = {"q", "k", "v", "o", "gate", "up", "down"};
@@ -36,17 +37,49 @@ size_t nr_model_weight_count(const nr_config *c)
     return c->L * layer + c->C + (c->tied ? 1 : 2) * c->V * c->C;
 }
 
-size_t nr_model_packed_bytes(const nr_config *c, const nr_ops *ops, nr_use use)
+enum { SHAPES = 16 }; /* of a layer's sites and the head, at most */
+
+typedef struct {
+    size_t shape[SHAPES][2], count;
+} seen_shapes;
+
+static bool first_of_shape(seen_shapes *seen, size_t out, size_t in)
 {
-    if (use == NR_USE_SHAPES) return 0;
+    for (size_t i = 0; i < seen->count; i++)
+        if (seen->shape[i][0] == out && seen->shape[i][1] == in) return false;
+    seen->shape[seen->count][0] = out;
+    seen->shape[seen->count++][1] = in;
+    return true;
+}
+
+static size_t matrix_bytes(const nr_model *m, const char *name, size_t out, size_t in, unsigned uses, bool quantised,
+                           seen_shapes *seen)
+{
+    char full[160];
+    snprintf(full, sizeof full, "%s.weight", name);
+    const nr_tensor *t = nr_model_file_find(m->file, full);
+    size_t packed = m->ops->linear_bytes(m->ops, out, in, uses);
+    if (!quantised || !t || !nr_linear_quant_can(m->ops, t)) return packed;
+    return t->size + (first_of_shape(seen, out, in) ? packed : 0);
+}
+
+size_t nr_model_matrix_bytes(const nr_model *m, nr_use use, bool quantised, nr_products products)
+{
+    const nr_config *c = m->config;
+    seen_shapes seen = {.count = 0};
     unsigned uses = NR_PACK_FORWARD | (use == NR_USE_TRAIN ? NR_PACK_BACKWARD_INPUT : 0);
-    size_t layer = 0;
-    for (nr_site s = 0; s < NR_SITES; s++) {
-        size_t out, in;
-        nr_site_shape(c, s, &out, &in);
-        layer += ops->linear_bytes(ops, out, in, uses);
-    }
-    return c->L * layer + ops->linear_bytes(ops, c->V, c->C, uses) + (2 * c->L + 1) * c->C * ops->real_size;
+    size_t bytes = (2 * c->L + 1) * c->C * m->ops->real_size;
+    if (use == NR_USE_SHAPES) return 0;
+    for (size_t l = 0; l < c->L; l++)
+        for (nr_site s = 0; s < NR_SITES; s++) {
+            char name[128];
+            size_t out, in;
+            nr_site_shape(c, s, &out, &in);
+            snprintf(name, sizeof name, "model.layers.%zu.%s", l, nr_site_tensors[s]);
+            bytes += products == NR_PRODUCTS_COMPUTE ? matrix_bytes(m, name, out, in, uses, quantised, &seen)
+                                                     : nr_linear_int8_bytes(m->ops, out, in, uses, products == NR_PRODUCTS_INT8);
+        }
+    return bytes + matrix_bytes(m, c->tied ? "model.embed_tokens" : "lm_head", c->V, c->C, uses, quantised, &seen);
 }
 
 /* Frequency of pair i after the file's scaling. float steps: the same roundings as transformers. */

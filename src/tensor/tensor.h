@@ -49,11 +49,16 @@ typedef struct {
     const unsigned char *data;
     size_t size;         /* bytes */
     size_t permuted_heads; /* rows are GGUF-interleaved in this many heads; 0: not */
+    size_t stored_cols;  /* of a row as it lies there, filled up behind the shape's to whole blocks; 0: the shape's */
 } nr_tensor;
 
 /* All dims but the last, multiplied; a vector has 1 row. */
 size_t nr_tensor_rows(const nr_tensor *t);
 size_t nr_tensor_cols(const nr_tensor *t);
+/* Bytes from one row to the next. */
+size_t nr_tensor_row_bytes(const nr_tensor *t);
+/* Which row of the shape lies in place `stored`: another one where rows are interleaved. */
+size_t nr_tensor_row_at(const nr_tensor *t, size_t stored);
 
 /* n elements of type t at src as float; n a multiple of the block. Bit-exact
  * against the gguf package. */
@@ -64,5 +69,10 @@ void nr_tensor_read(float *dst, const nr_tensor *t, size_t row, size_t n);
 float nr_bf16_to_f32(uint16_t v);
 uint16_t nr_f32_to_bf16(float v); /* round to nearest even; NaN stays NaN */
 float nr_f16_to_f32(uint16_t v);
+uint16_t nr_f32_to_f16(float v); /* the same; too large: infinity */
+
+/* n floats as Q8_0 blocks, the last one filled up with zeros: d = max |x| / 127 as half, q = x / d
+ * rounded to nearest, ties away from zero. Bit for bit the gguf package's. */
+void nr_quantise_q8_0(void *dst, const float *src, size_t n);
 
 #endif

@@ -103,7 +103,7 @@ nr_status nr_plan_make(nr_plan *plan, const nr_model *shapes, const nr_run *run,
     nr_status st = nr_pass_plan_for(&pass, shapes, &e, 1, &opt);
     if (st != NR_OK) nr_fail(err, st, "plan: a pass of %zu rows of %zu tokens can't be laid out", B, s->context);
     if (st == NR_OK) {
-        plan->weights_bytes = nr_model_packed_bytes(shapes->config, shapes->ops, NR_USE_TRAIN);
+        plan->weights_bytes = nr_model_matrix_bytes(shapes, NR_USE_TRAIN, s->frozen == 1, (nr_products)s->frozen_products);
         plan->activation_bytes = pass.total + nr_validation_bytes(shapes, s, B, ranks);
         plan->extension_bytes = extension_bytes(e);
         plan->disk_bytes = disk_bytes(run, s, e->weights, real, shapes->config->V);
@@ -119,7 +119,7 @@ nr_status nr_plan_make(nr_plan *plan, const nr_model *shapes, const nr_run *run,
 nr_status nr_trainer_plan(nr_plan *plan, const nr_run *run, const nr_settings *s, nr_error *err)
 {
     nr_model *m;
-    nr_model_options opt = {(nr_compute)s->compute, NR_USE_SHAPES, s->threads, run->hub_folder};
+    nr_model_options opt = {(nr_compute)s->compute, NR_USE_SHAPES, s->threads, run->hub_folder, NR_FROZEN_AUTO, NR_PRODUCTS_COMPUTE};
     *plan = (nr_plan){0};
     NR_TRY(nr_settings_check(s, err));
     NR_TRY(nr_train_check_shares(run, s, err));

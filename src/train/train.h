@@ -180,6 +180,8 @@ nr_status nr_train_check_shares(const nr_run *run, const nr_settings *s, nr_erro
 nr_status nr_train_open_data(nr_trainer *t, const nr_run *run, nr_error *err);
 
 /* ---- trainer.c ---- */
+/* How a run opens its backbone. */
+nr_model_options nr_train_model_options(const nr_settings *s);
 /* Takes the steps of a run on an open model, which it closes in any case, with rows of random ids: for measuring
  * speed. It has no folder: nr_train_step and nr_trainer_close alone may be called. */
 nr_status nr_trainer_random(nr_trainer **out, nr_model *m, const nr_settings *s, nr_error *err);

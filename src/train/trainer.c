@@ -22,6 +22,13 @@
 
 /* ---- setting up ---- */
 
+nr_model_options nr_train_model_options(const nr_settings *s)
+{
+    return (nr_model_options){.compute = (nr_compute)s->compute, .use = NR_USE_TRAIN, .threads = s->threads,
+                              .frozen = s->frozen == 1 ? NR_FROZEN_QUANTISED : NR_FROZEN_PACKED,
+                              .products = (nr_products)s->frozen_products};
+}
+
 /* Defaults that depend on the method or on each other become values, so that config.json holds what ran. */
 static nr_status settle(nr_trainer *t, bool resumed, nr_error *err)
 {
@@ -118,8 +125,9 @@ static nr_status extend_model(nr_trainer *t, nr_error *err)
 /* Everything but the folder: settings, texts, model, extension, memory. */
 static nr_status prepare(nr_trainer *t, const nr_run *run, bool resumed, nr_error *err)
 {
-    size_t threads = t->s.threads ? t->s.threads : nr_cluster_threads(t->cluster);
-    nr_model_options opt = {(nr_compute)t->s.compute, NR_USE_TRAIN, threads, NULL};
+    nr_model_options opt = nr_train_model_options(&t->s);
+    size_t threads = opt.threads ? opt.threads : nr_cluster_threads(t->cluster);
+    opt.threads = threads;
     NR_TRY(settle(t, resumed, err));
     NR_TRY(nr_train_check_shares(run, &t->s, err));
     nr_threads_set(threads);

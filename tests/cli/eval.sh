@@ -49,6 +49,16 @@ cp out first
 expect 0 "$NRES" eval -m model -x run --old en.txt --new fr.txt -q --json -t 3
 cmp first out || fail "the number of threads changes the result"
 
+# as it is run
+expect 0 "$NRES" eval -m model -x run fr.txt -c 32 -q --json
+cp out as_trained
+expect 0 "$NRES" eval -m model -x run fr.txt -c 32 -q --json --frozen quantised
+cmp as_trained out || fail "--frozen quantised changes a model without quantised matrices"
+expect 0 "$NRES" eval -m model -x run fr.txt -c 32 -q --json --quantise-extension q8_0
+cmp -s as_trained out && fail "--quantise-extension changes nothing"
+expect 0 "$NRES" eval -m model -x run fr.txt -c 32 -q --json --gate-threshold 1e9
+grep -q '"kl": 0.0,*$' out || fail "a threshold above every gate leaves something: $(grep '"kl"' out)"
+
 # gates by token
 expect 0 "$NRES" eval -m model -x run --token-gates gates.json --text "Le chat dort." "The cat sleeps."
 grep -q '"gates":' gates.json || fail "no gates in gates.json"

@@ -126,3 +126,24 @@ for micro in 8 2; do
 done
 paste <(grep -o '"loss": [0-9.]*' micro-8/metrics.jsonl) <(grep -o '"loss": [0-9.]*' micro-2/metrics.jsonl) |
   awk '{ d = $2 - $4; if (d < -1e-4 || d > 1e-4) exit 1; n++ } END { exit n != 4 }' || fail "the micro-batch changes the loss"
+
+# Quantised matrices kept in the file's blocks: nothing of a model that has none changes, and the plan says so.
+expect 0 "$NRES" extend "${SMALL[@]}" -o blocks --steps 3 --frozen quantised
+cmp plain/extension.safetensors blocks/extension.safetensors || fail "--frozen quantised trains otherwise"
+grep -q '"frozen": "quantised"' blocks/config.json || fail "config.json doesn't say how the backbone was kept"
+
+# Frozen products in int8: near the same curve, the same bits on any number of threads; not beside quantised blocks.
+if "$NRES" extend "${SMALL[@]}" --frozen-products int8 --steps 4 -o int8-1 >out 2>err; then
+  trains int8-3 --frozen-products int8 --steps 4 -t 3
+  cmp int8-1/extension.safetensors int8-3/extension.safetensors || fail "int8: the number of threads changes the weights"
+  trains int8-forward --frozen-products int8-forward --steps 4
+  trains exact --steps 4 --compute fp32
+  for run in int8-1 int8-forward; do
+    paste <(grep -o '"loss": [0-9.]*' exact/metrics.jsonl) <(grep -o '"loss": [0-9.]*' $run/metrics.jsonl) |
+      awk '{ d = $2 / $4 - 1; if (d < -5e-3 || d > 5e-3) exit 1; n++ } END { exit n != 4 }' || fail "$run: another loss curve"
+  done
+  expect 2 "$NRES" extend "${SMALL[@]}" --frozen-products int8 --frozen quantised -o refused
+  says err 'expected --frozen packed'
+else
+  says err 'expected a processor with avx512-vnni'
+fi

@@ -73,7 +73,28 @@ cmp -s text out && fail "the extension changes nothing"
 expect 0 "$NRES" generate -m model -x run -p "Hello there" -n 24 --ignore-eos --extension-off
 cmp text out || fail "an extension that is off changes the text"
 
+# only to run it: matrices kept as they are, rows left out, the extension in Q8_0
+expect 0 "$NRES" generate -m model -p "Hello there" -n 24 --ignore-eos --frozen packed
+cmp text out || fail "--frozen packed changes a model without quantised matrices"
+expect 0 "$NRES" generate -m model -x run -p "Hello there" -n 24 --ignore-eos --gate-threshold 1e9
+cmp text out || fail "a threshold above every gate leaves something of the extension"
+expect 0 "$NRES" generate -m model -x run -p "Hello there" -n 24 --ignore-eos --gate-threshold 0.001
+expect 0 "$NRES" generate -m model -x run -p "Hello there" -n 24 --ignore-eos --quantise-extension q8_0
+cp out q8
+expect 0 "$NRES" generate -m model -x run -p "Hello there" -n 24 --ignore-eos --quantise-extension q8_0 -t 3
+cmp q8 out || fail "the number of threads changes the text of a quantised extension"
+
 # what is wrong
+expect 2 "$NRES" generate -m model -p x --frozen thawed
+says err '--frozen: expected auto, packed or quantised'
+expect 2 "$NRES" generate -m model -p x --gate-threshold 1
+says err '--gate-threshold needs -x'
+expect 2 "$NRES" generate -m model -p x --quantise-extension q8_0
+says err '--quantise-extension needs -x'
+expect 2 "$NRES" generate -m model -x run -p x --quantise-extension q4_0
+says err 'expected q8_0'
+expect 2 "$NRES" generate -m model -x run -p x --gate-threshold -1
+says err '--gate-threshold: expected'
 expect 2 "$NRES" generate -p x
 says err '-m MODEL is needed'
 expect 2 "$NRES" generate -m model

@@ -169,7 +169,7 @@ int main(void)
 {
     char path[512];
     nr_error err;
-    nr_model_options opt = {.compute = NR_COMPUTE_FP32, .use = NR_USE_FORWARD};
+    nr_model_options opt = {.compute = NR_COMPUTE_FP32, .use = NR_USE_FORWARD, .frozen = NR_FROZEN_PACKED};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equals_the_harness),
         cmocka_unit_test(greedy_text_is_the_same),

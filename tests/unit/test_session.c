@@ -6,7 +6,7 @@
 
 #include "infer/infer.h"
 
-enum { TOKENS = 300 }; /* more than one piece of a prompt */
+enum { TOKENS = 600 }; /* more than one piece of a prompt */
 
 typedef struct {
     char folder[128];
@@ -22,7 +22,7 @@ static nr_model *open_model(char folder[128], const nr_ops *ops)
     nr_model_options opt = {.use = NR_USE_FORWARD, .threads = nr_threads_get()};
     char *shape = nr_strdup(tiny_config()), *at = strstr(shape, "\"max_position_embeddings\": 64");
     assert_non_null(at);
-    memcpy(at, "\"max_position_embeddings\":320", 29);
+    memcpy(at, "\"max_position_embeddings\":640", 29);
     snprintf(folder, 128, "/tmp/nres-session-XXXXXX");
     assert_non_null(mkdtemp(folder));
     snprintf(path, sizeof path, "%s/config.json", folder);
@@ -108,7 +108,7 @@ static void any_cut_is_the_same(void **state)
 {
     (void)state;
     const char *const methods[] = {NULL, "neutral", "lora", "llama-pro"};
-    const size_t cuts[][3] = {{TOKENS, 0, 0}, {7, 290, 3}, {299, 1, 0}, {256, 44, 0}, {1, 1, 298}};
+    const size_t cuts[][3] = {{TOKENS, 0, 0}, {7, 590, 3}, {599, 1, 0}, {512, 88, 0}, {1, 1, 598}};
     int32_t ids[TOKENS];
     fill(ids, TOKENS);
     for (size_t m = 0; m < NR_COUNT(methods); m++) {
@@ -179,7 +179,7 @@ static void full_context_is_an_error(void **state)
     assert_int_equal(nr_session_eval(s, &bad, 1, &err), NR_E_FORMAT);
     assert_int_equal(nr_session_position(s), 3);
     nr_session_close(s);
-    assert_int_equal(nr_session_new(&none, f.model, NULL, 321, &err), NR_E_USAGE);
+    assert_int_equal(nr_session_new(&none, f.model, NULL, 641, &err), NR_E_USAGE);
     assert_null(none);
     close_fixture(&f);
 }

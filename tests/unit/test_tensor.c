@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "formats/formats.h"
 #include "tensor/tensor.h"
 
 static int dtype_of(uint32_t gguf)
@@ -49,6 +50,76 @@ static void dequantise_equals_gguf(void **state)
     }
     assert_int_equal(types, 12); /* all but F32 and F64 */
     nr_map_close(&m);
+}
+
+/* The same matrices as floats and in the gguf package's Q8_0. */
+static void q8_0_equals_gguf(void **state)
+{
+    nr_model_file *plain, *quantised;
+    nr_error err = {0};
+    size_t seen = 0;
+    (void)state;
+    if (nr_model_file_open(&plain, NRES_FIXTURES "/formats/tiny.gguf", NULL, &err) != NR_OK ||
+        nr_model_file_open(&quantised, NRES_FIXTURES "/formats/quant.gguf", NULL, &err) != NR_OK)
+        fail_msg("%s", err.message);
+    for (size_t i = 0; i < quantised->count; i++) {
+        const nr_tensor *q = &quantised->tensors[i], *t = nr_model_file_find(plain, q->name);
+        if (q->type != NR_Q8_0) continue;
+        assert_true(t && t->type == NR_F32 && t->permuted_heads == 0);
+        unsigned char *blocks = malloc(q->size);
+        nr_quantise_q8_0(blocks, (const float *)(const void *)t->data, nr_tensor_rows(t) * nr_tensor_cols(t));
+        assert_memory_equal(blocks, q->data, q->size);
+        free(blocks);
+        seen++;
+    }
+    assert_true(seen > 0);
+    nr_model_file_close(plain);
+    nr_model_file_close(quantised);
+}
+
+/* Every half comes back; what lies between goes to the nearer one, to even in the middle. */
+static void halves(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 0x10000; h++) {
+        float f = nr_f16_to_f32((uint16_t)h);
+        if (isnan(f)) {
+            assert_true(isnan(nr_f16_to_f32(nr_f32_to_f16(f))));
+            continue;
+        }
+        assert_int_equal(nr_f32_to_f16(f), h);
+        if ((h & 0x7fff) >= 0x7bff) continue;
+        float next = nr_f16_to_f32((uint16_t)(h + 1)), middle = f + (next - f) / 2;
+        assert_int_equal(nr_f32_to_f16(middle), h & 1 ? h + 1 : h);
+        assert_int_equal(nr_f32_to_f16(nextafterf(middle, f)), h);
+        assert_int_equal(nr_f32_to_f16(nextafterf(middle, next)), h + 1);
+    }
+    assert_int_equal(nr_f32_to_f16(65519.996f), 0x7bff);
+    assert_int_equal(nr_f32_to_f16(65520), 0x7c00);
+    assert_int_equal(nr_f32_to_f16(-1e30f), 0xfc00);
+}
+
+/* Rows filled up behind their columns, and places of interleaved ones. */
+static void stored_rows(void **state)
+{
+    static char name[] = "t";
+    float x[2 * 40], row[2 * 40];
+    unsigned char blocks[2 * 2 * 34];
+    (void)state;
+    for (size_t i = 0; i < 80; i++) x[i] = (float)i - 30;
+    for (size_t r = 0; r < 2; r++) nr_quantise_q8_0(blocks + 68 * r, x + 40 * r, 40);
+    nr_tensor t = {.name = name, .type = NR_Q8_0, .ndim = 2, .shape = {2, 40}, .data = blocks, .size = sizeof blocks, .stored_cols = 64};
+    assert_int_equal(nr_tensor_row_bytes(&t), 68);
+    nr_tensor_read(row, &t, 0, 2);
+    for (size_t i = 0; i < 80; i++) assert_true(fabsf(row[i] - x[i]) <= 0.2f);
+    nr_tensor_read(row, &t, 1, 1);
+    assert_true(fabsf(row[39] - x[79]) <= 0.2f);
+    float numbers[12] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
+    nr_tensor p = {.name = name, .type = NR_F32, .ndim = 2, .shape = {12, 1}, .data = (void *)numbers, .size = sizeof numbers, .permuted_heads = 2};
+    for (size_t stored = 0; stored < 12; stored++) { /* the number in place `stored` is the one read at its row */
+        nr_tensor_read(row, &p, nr_tensor_row_at(&p, stored), 1);
+        assert_true(row[0] == (float)stored);
+    }
 }
 
 static void plain_types(void **state)
@@ -133,7 +204,11 @@ static void permuted_rows(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(dequantise_equals_gguf), cmocka_unit_test(plain_types), cmocka_unit_test(halfs),
+        cmocka_unit_test(dequantise_equals_gguf),
+        cmocka_unit_test(q8_0_equals_gguf),
+        cmocka_unit_test(halves),
+        cmocka_unit_test(stored_rows),
+        cmocka_unit_test(plain_types), cmocka_unit_test(halfs),
         cmocka_unit_test(bf16_rounds_to_even), cmocka_unit_test(permuted_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,381 @@
+/*
+ * linear_int8.c - frozen matrices as int8 through oneDNN; see linear_int8.h.
+ *
+ * Owns the int8 packings, the scales and, where only the forward product is
+ * int8, an ordinary matrix for the other. Refuses gradients of its weights:
+ * they are frozen.
+ *
+ * A task takes some rows of x, rounds them on its stack and multiplies them
+ * with one tile of columns after another; the sums, int32, become y on the way
+ * out. u = 128 + x / s is unsigned as the instructions want it; what the 128
+ * adds to a column's sum is known from the weights and taken off.
+ */
+#include "kernels/linear_int8.h"
+
+#include "kernels/dnnl_tiles.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define TILE_ROWS 64
+#define TILE_COLS 256
+#define TILE_WEIGHTS 262144     /* bytes: about a quarter of a core's L2 cache */
+#define ROUNDED_BYTES 131072    /* rows of x on the stack */
+#define TASKS_LEAST 8
+
+/* One product: which packing, and what turns its sums into y. */
+typedef struct {
+    nr_packing *packing;
+    float *scale;     /* (cols) */
+    int32_t *offset;  /* (cols) 128 times the sum of a column's int8 */
+} side;
+
+typedef struct {
+    nr_dnnl_matrix base;
+    side forward, back_input;
+    nr_linear *back;  /* the backward product in act, or NULL */
+} matrix;
+
+/* ---- packing ---- */
+
+typedef struct {
+    matrix *m;
+    const nr_tensor *tensor;
+    float *largest;                   /* (pieces, in) of |w| */
+    nr_primitive *forward[2], *back_input[2]; /* for whole pieces and for the last */
+    nr_cut pieces;
+    _Atomic int failed;
+} pack_job;
+
+static size_t piece_rows(const pack_job *job, size_t i) { return nr_cut_part(&job->pieces, i); }
+
+/* Rows of a piece as floats; NULL: out of memory. The caller frees. */
+static float *expand(const pack_job *job, size_t i)
+{
+    size_t n = piece_rows(job, i), in = job->m->base.head.in;
+    float *rows = aligned_alloc(64, nr_round_up(n * in * sizeof *rows, 64));
+    if (rows) nr_tensor_read(rows, job->tensor, i * job->pieces.size, n);
+    return rows;
+}
+
+static float magnitude(float x) { return x < 0 ? -x : x; }
+
+static void find_largest(void *context, size_t i)
+{
+    pack_job *job = context;
+    size_t in = job->m->base.head.in, n = piece_rows(job, i);
+    float *rows = expand(job, i), *largest = job->largest + i * in;
+    if (!rows) {
+        atomic_store(&job->failed, (int)dnnl_out_of_memory);
+        return;
+    }
+    for (size_t r = 0; r < n; r++)
+        for (size_t c = 0; c < in; c++) largest[c] = NR_MAX(largest[c], magnitude(rows[r * in + c]));
+    free(rows);
+}
+
+/* q (n, in) = rounded rows; scale of a row or of a column. Sums go to offset. */
+static void round_piece(int8_t *q, const float *rows, size_t n, size_t in, const float *scale, bool by_row, int32_t *offset)
+{
+    for (size_t r = 0; r < n; r++) {
+        int32_t sum = 0;
+        for (size_t c = 0; c < in; c++) {
+            float s = scale[by_row ? r : c], v = s > 0 ? rows[r * in + c] / s : 0;
+            int32_t rounded = (int32_t)(v + (v < 0 ? -0.5f : 0.5f));
+            q[r * in + c] = (int8_t)rounded;
+            sum += rounded;
+            if (!by_row && rounded) __atomic_fetch_add(&offset[c], 128 * rounded, __ATOMIC_RELAXED);
+        }
+        if (by_row) offset[r] = 128 * sum;
+    }
+}
+
+static dnnl_status_t pack_forward(pack_job *job, size_t i, const float *rows, int8_t *q)
+{
+    matrix *m = job->m;
+    size_t in = m->base.head.in, n = piece_rows(job, i), row = i * job->pieces.size;
+    for (size_t r = 0; r < n; r++) {
+        float largest = 0;
+        for (size_t c = 0; c < in; c++) largest = NR_MAX(largest, magnitude(rows[r * in + c]));
+        m->forward.scale[row + r] = largest / 127;
+    }
+    round_piece(q, rows, n, in, m->forward.scale + row, true, m->forward.offset + row);
+    return nr_primitive_run(job->forward[i + 1 == job->pieces.count], &m->base, q, NULL, nr_packing_at(&m->base.forward, 0, row), NULL);
+}
+
+static dnnl_status_t pack_back_input(pack_job *job, size_t i, const float *rows, int8_t *q)
+{
+    matrix *m = job->m;
+    round_piece(q, rows, piece_rows(job, i), m->base.head.in, m->back_input.scale, false, m->back_input.offset);
+    return nr_primitive_run(job->back_input[i + 1 == job->pieces.count], &m->base, q, NULL,
+                            nr_packing_at(&m->base.back_input, i * job->pieces.size, 0), NULL);
+}
+
+static void pack_piece(void *context, size_t i)
+{
+    pack_job *job = context;
+    float *rows = expand(job, i);
+    int8_t *q = aligned_alloc(64, nr_round_up(piece_rows(job, i) * job->m->base.head.in, 64));
+    dnnl_status_t s = rows && q ? dnnl_success : dnnl_out_of_memory;
+    if (s == dnnl_success && job->m->forward.packing) s = pack_forward(job, i, rows, q);
+    if (s == dnnl_success && job->m->back_input.packing) s = pack_back_input(job, i, rows, q);
+    free(rows);
+    free(q);
+    if (s != dnnl_success) atomic_store(&job->failed, (int)s);
+}
+
+static dnnl_status_t plan_packing(pack_job *job)
+{
+    matrix *m = job->m;
+    size_t in = m->base.head.in;
+    dnnl_status_t s = dnnl_success;
+    for (int last = 0; last < 2 && s == dnnl_success; last++) {
+        size_t n = last ? job->pieces.last : job->pieces.size;
+        if (!last && job->pieces.count == 1) continue;
+        nr_primitive forward = {.kind = NR_PRIMITIVE_PACK_FORWARD, .cols = n, .depth = in};
+        nr_primitive back_input = {.kind = NR_PRIMITIVE_PACK_BACK_INPUT, .depth = n, .cols = in};
+        if (m->forward.packing) s = nr_primitive_get(&job->forward[last], &m->base, &forward);
+        if (s == dnnl_success && m->back_input.packing) s = nr_primitive_get(&job->back_input[last], &m->base, &back_input);
+    }
+    return s;
+}
+
+static nr_status pack(matrix *m, const nr_tensor *weight, nr_error *err)
+{
+    size_t out = m->base.head.out, in = m->base.head.in;
+    pack_job job = {.m = m, .tensor = weight, .pieces = {(out + NR_PACK_PIECE - 1) / NR_PACK_PIECE, NR_PACK_PIECE, 0}};
+    job.pieces.last = out - (job.pieces.count - 1) * NR_PACK_PIECE;
+    NR_TRY(nr_alloc(&job.largest, job.pieces.count * in, sizeof *job.largest, "scales", err));
+    dnnl_status_t s = plan_packing(&job);
+    if (s == dnnl_success && m->back_input.packing) {
+        nr_parallel(job.pieces.count, find_largest, &job);
+        for (size_t c = 0; c < in; c++) {
+            float largest = 0;
+            for (size_t i = 0; i < job.pieces.count; i++) largest = NR_MAX(largest, job.largest[i * in + c]);
+            m->back_input.scale[c] = largest / 127;
+        }
+        s = (dnnl_status_t)atomic_load(&job.failed);
+    }
+    if (s == dnnl_success) {
+        nr_parallel(job.pieces.count, pack_piece, &job);
+        s = (dnnl_status_t)atomic_load(&job.failed);
+    }
+    free(job.largest);
+    return s == dnnl_success ? NR_OK : nr_dnnl_refuse(&m->base, s, "packing", out, err);
+}
+
+/* ---- products ---- */
+
+typedef struct {
+    matrix *m;
+    const side *side;
+    nr_primitive *plans[2][2]; /* [last rows][last columns] */
+    nr_cut rows, cols;
+    size_t groups, group;      /* a task takes one part of rows and a group of parts of columns */
+    const char *x;
+    char *y;
+    nr_dtype to;
+    bool accumulate;
+    const float *bias;
+    _Atomic int failed;
+} product_job;
+
+static void cut_product(product_job *job, size_t n)
+{
+    const nr_packing *b = job->side->packing;
+    size_t rows = NR_MIN((size_t)TILE_ROWS, NR_MAX((size_t)1, ROUNDED_BYTES / b->depth));
+    size_t unit = b->cols_block == 1 ? 64 : b->cols_block, cols = NR_MAX(unit, TILE_WEIGHTS / b->depth / unit * unit);
+    job->rows = nr_cut_evenly(n, rows, rows >= 8 ? 8 : 1);
+    job->cols = nr_cut_evenly(b->cols, NR_MIN(cols, (size_t)TILE_COLS / unit * unit), unit);
+    size_t wanted = (TASKS_LEAST + job->rows.count - 1) / job->rows.count;
+    job->group = (job->cols.count + wanted - 1) / wanted;
+    job->groups = (job->cols.count + job->group - 1) / job->group;
+}
+
+static void product_task(void *context, size_t i)
+{
+    product_job *job = context;
+    const nr_ops *ops = job->m->base.head.ops;
+    const nr_packing *b = job->side->packing;
+    _Alignas(64) uint8_t x[ROUNDED_BYTES];
+    _Alignas(64) int32_t sums[TILE_ROWS * TILE_COLS];
+    float scale[TILE_ROWS];
+    size_t part = i % job->rows.count, group = i / job->rows.count;
+    size_t row = part * job->rows.size, rows = nr_cut_part(&job->rows, part), y_size = nr_dtype_size(job->to);
+    ops->int8_rows(x, scale, job->x + row * b->depth * ops->act_size, rows, b->depth);
+    for (size_t c = group * job->group; c < NR_MIN((group + 1) * job->group, job->cols.count); c++) {
+        size_t col = c * job->cols.size, cols = nr_cut_part(&job->cols, c);
+        const nr_primitive *p = job->plans[part + 1 == job->rows.count][c + 1 == job->cols.count];
+        dnnl_status_t s = nr_primitive_run(p, &job->m->base, x, nr_packing_at(b, 0, col), sums, NULL);
+        if (s != dnnl_success) {
+            atomic_store(&job->failed, (int)s);
+            return;
+        }
+        ops->int8_sums(job->y + (row * b->cols + col) * y_size, job->to, b->cols, sums, scale, job->side->scale + col,
+                       job->side->offset + col, job->bias ? job->bias + col : NULL, job->accumulate, rows, cols);
+    }
+}
+
+static dnnl_status_t plan_product(product_job *job, nr_primitive_kind kind, size_t n)
+{
+    dnnl_status_t s = dnnl_success;
+    cut_product(job, n);
+    for (int r = 0; r < 2; r++)
+        for (int c = 0; c < 2 && s == dnnl_success; c++) {
+            if ((!r && job->rows.count == 1) || (!c && job->cols.count == 1)) continue;
+            nr_primitive want = {.kind = kind, .to = NR_F32, .depth = job->side->packing->depth,
+                                 .rows = r ? job->rows.last : job->rows.size, .cols = c ? job->cols.last : job->cols.size};
+            s = nr_primitive_get(&job->plans[r][c], &job->m->base, &want);
+        }
+    return s;
+}
+
+static nr_status product(matrix *m, bool back, void *y, nr_slot slot, const void *x, size_t n, bool accumulate, nr_error *err)
+{
+    const nr_ops *ops = m->base.head.ops;
+    product_job job = {.m = m, .side = back ? &m->back_input : &m->forward, .x = x, .y = y, .to = slot == NR_ACT ? ops->act : ops->real,
+                       .accumulate = accumulate, .bias = back ? NULL : m->base.bias};
+    if (n == 0) return NR_OK;
+    dnnl_status_t s = plan_product(&job, back ? NR_PRIMITIVE_BACK_INPUT : NR_PRIMITIVE_FORWARD, n);
+    if (s == dnnl_success) {
+        nr_parallel(job.rows.count * job.groups, product_task, &job);
+        s = (dnnl_status_t)atomic_load(&job.failed);
+    }
+    return s == dnnl_success ? NR_OK : nr_dnnl_refuse(&m->base, s, back ? "backward" : "forward", n, err);
+}
+
+/* ---- the kind ---- */
+
+static void int8_free(nr_linear *w)
+{
+    matrix *m = (matrix *)w;
+    nr_linear_free(m->back);
+    nr_dnnl_end(&m->base);
+    free(m->forward.scale);
+    free(m->forward.offset);
+    free(m->back_input.scale);
+    free(m->back_input.offset);
+    free(m);
+}
+
+static nr_status never_packed(const nr_linear *w, nr_error *err)
+{
+    return nr_fail(err, NR_E_USAGE, "matrix (%zu, %zu): expected no more weights, as it is frozen in int8, found some", w->out, w->in);
+}
+
+static nr_status int8_pack(nr_linear *w, const void *weight, const void *bias, nr_error *err)
+{
+    (void)weight, (void)bias;
+    return never_packed(w, err);
+}
+
+static nr_status int8_pack_tensor(nr_linear *w, const nr_tensor *weight, const nr_tensor *bias, nr_error *err)
+{
+    (void)weight, (void)bias;
+    return never_packed(w, err);
+}
+
+static nr_status int8_prepare(nr_linear *w, size_t n, bool weight_gradient, nr_error *err)
+{
+    matrix *m = (matrix *)w;
+    dnnl_status_t s = dnnl_success;
+    (void)weight_gradient; /* there are none */
+    if (n == 0) return NR_OK;
+    for (int back = 0; back < 2 && s == dnnl_success; back++) {
+        product_job job = {.m = m, .side = back ? &m->back_input : &m->forward};
+        if (job.side->packing) s = plan_product(&job, back ? NR_PRIMITIVE_BACK_INPUT : NR_PRIMITIVE_FORWARD, n);
+    }
+    if (s != dnnl_success) return nr_dnnl_refuse(&m->base, s, "preparation", n, err);
+    return m->back ? nr_linear_prepare(m->back, n, false, err) : NR_OK;
+}
+
+static nr_status int8_forward(nr_linear *w, void *y, nr_slot slot, const void *x, size_t n, bool accumulate, nr_error *err)
+{
+    matrix *m = (matrix *)w;
+    if (!m->forward.packing) return nr_linear_not_packed(w, "forward", err);
+    return product(m, false, y, slot, x, n, accumulate, err);
+}
+
+static nr_status int8_back_input(nr_linear *w, void *dx, nr_slot slot, const void *dy, size_t n, bool accumulate, nr_error *err)
+{
+    matrix *m = (matrix *)w;
+    if (m->back) return nr_linear_back_input(m->back, dx, slot, dy, n, accumulate, err);
+    if (!m->back_input.packing) return nr_linear_not_packed(w, "backward", err);
+    return product(m, true, dx, slot, dy, n, accumulate, err);
+}
+
+static nr_status int8_back_weight(nr_linear *w, void *dw, void *dbias, const void *dy, const void *x, size_t n, nr_error *err)
+{
+    (void)dw, (void)dbias, (void)dy, (void)x, (void)n;
+    return nr_fail(err, NR_E_USAGE, "matrix (%zu, %zu): expected weights that can be trained, found a matrix frozen in int8", w->out, w->in);
+}
+
+static double read_bytes(const nr_linear *w, size_t n, bool back)
+{
+    const matrix *m = (const matrix *)w;
+    return back && m->back ? nr_linear_read_bytes(m->back, n, true) : (double)(w->out * w->in);
+}
+
+static const nr_linear_kind int8_kind = {int8_free,    int8_pack,       int8_pack_tensor, int8_prepare,
+                                         int8_forward, int8_back_input, int8_back_weight, read_bytes};
+
+static nr_status make_side(matrix *m, side *s, nr_packing *p, size_t depth, size_t cols, nr_error *err)
+{
+    NR_TRY(nr_packing_make(&m->base, p, depth, cols, dnnl_s8, err));
+    s->packing = p;
+    NR_TRY(nr_alloc(&s->scale, cols, sizeof *s->scale, "scales", err));
+    return nr_alloc(&s->offset, cols, sizeof *s->offset, "scales", err);
+}
+
+nr_status nr_linear_int8_can(const nr_ops *ops, nr_error *err)
+{
+    dnnl_engine_t engine = NULL;
+    nr_packing p;
+    bool vnni = false;
+#if defined(__x86_64__)
+    vnni = __builtin_cpu_supports("avx512vnni"); /* without it sums of products overflow 16 bits */
+#endif
+    dnnl_status_t s = vnni && ops->linear_new == nr_linear_cpu_new ? dnnl_engine_create(&engine, dnnl_cpu, 0) : dnnl_unimplemented;
+    if (s == dnnl_success) s = nr_packing_choose(&p, engine, 64, 64, dnnl_s8);
+    if (engine) dnnl_engine_destroy(engine);
+    if (s == dnnl_success) return NR_OK;
+    return nr_fail(err, NR_E_UNSUPPORTED, "--frozen-products int8: expected a processor with avx512-vnni, found %s", nr_cpu_name());
+}
+
+nr_status nr_linear_int8_new(nr_linear **w, const nr_ops *ops, size_t out, size_t in, const nr_tensor *weight, const nr_tensor *bias, unsigned uses,
+                             bool back_int8, nr_error *err)
+{
+    nr_status st = NR_OK;
+    matrix *m = NULL;
+    bool back = uses & NR_PACK_BACKWARD_INPUT;
+    *w = NULL;
+    NR_TRY(nr_linear_int8_can(ops, err));
+    NR_TRY(nr_alloc(&m, 1, sizeof *m, "a matrix", err));
+    m->base.head = (nr_linear){ops, out, in, uses, bias != NULL, &int8_kind};
+    dnnl_status_t s = nr_dnnl_start(&m->base);
+    if (s != dnnl_success) NR_GO(nr_dnnl_refuse(&m->base, s, "start", 0, err));
+    NR_GO(nr_linear_check_tensors(&m->base.head, weight, bias, err));
+    if (uses & NR_PACK_FORWARD) NR_GO(make_side(m, &m->forward, &m->base.forward, in, out, err));
+    if (back && back_int8) NR_GO(make_side(m, &m->back_input, &m->base.back_input, out, in, err));
+    if (bias) {
+        NR_GO(nr_alloc(&m->base.bias, out, sizeof *m->base.bias, "a bias", err));
+        nr_tensor_read(m->base.bias, bias, 0, 1);
+    }
+    NR_GO(pack(m, weight, err));
+    if (back && !back_int8) {
+        NR_GO(ops->linear_new(&m->back, ops, out, in, false, NR_PACK_BACKWARD_INPUT, err));
+        NR_GO(nr_linear_pack_tensor(m->back, weight, NULL, err));
+    }
+done:
+    if (st == NR_OK) *w = &m->base.head;
+    else int8_free(&m->base.head);
+    return st;
+}
+
+size_t nr_linear_int8_bytes(const nr_ops *ops, size_t out, size_t in, unsigned uses, bool back_int8)
+{
+    size_t bytes = 0, packed = nr_round_up(out, 64) * nr_round_up(in, 64);
+    if (uses & NR_PACK_FORWARD) bytes += packed + 8 * out;
+    if (uses & NR_PACK_BACKWARD_INPUT) bytes += back_int8 ? packed + 8 * in : ops->linear_bytes(ops, out, in, NR_PACK_BACKWARD_INPUT);
+    return bytes;
+}

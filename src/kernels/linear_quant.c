@@ -1,0 +1,314 @@
+/*
+ * linear_quant.c - matrices that stay in their file's quantised blocks; see
+ * linear_quant.h for the two ways a product takes.
+ *
+ * Owns a copy of the bias; the blocks belong to the mapped file, the shared
+ * packings to the pool. Refuses gradients of its weights: they are frozen.
+ *
+ * Products of few rows are cut into runs of rows of the matrix by its shape
+ * alone. Every element is one sum in one thread: equal bits on any number of
+ * threads, and for any number of rows.
+ */
+#include "kernels/linear_quant.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FEW_ROWS 48          /* beyond, the expansion costs less than the slower products; measured with AVX-512 */
+#define ROUNDED_BYTES 65536  /* on the stack: rows of x as int8 */
+#define ROUNDED_ROWS 32      /* of them at once, at most */
+#define TASK_BYTES 16384     /* blocks of a task, about */
+#define TASK_ROWS 64
+
+/* An ordinary matrix that all of one shape and use expand into. */
+typedef struct shared {
+    size_t out, in;
+    bool bias;
+    unsigned use;
+    pthread_mutex_t lock;    /* of what follows */
+    nr_linear *packed;       /* NULL until needed */
+    const nr_linear *holds;  /* whose weights lie there */
+    struct shared *next;
+} shared;
+
+struct nr_linear_pool {
+    const nr_ops *ops;
+    shared *first;
+};
+
+typedef struct {
+    nr_linear head;
+    const nr_quant_kernels *kernels;
+    const nr_tensor *weight, *bias_tensor;
+    float *bias;                   /* (out) or NULL */
+    shared *forward, *back_input;  /* as its uses ask */
+} matrix;
+
+/* ---- the pool ---- */
+
+nr_status nr_linear_pool_new(nr_linear_pool **out, const nr_ops *ops, nr_error *err)
+{
+    NR_TRY(nr_alloc(out, 1, sizeof **out, "shared matrices", err));
+    (*out)->ops = ops;
+    return NR_OK;
+}
+
+void nr_linear_pool_free(nr_linear_pool *pool)
+{
+    if (!pool) return;
+    for (shared *s = pool->first, *next; s; s = next) {
+        next = s->next;
+        nr_linear_free(s->packed);
+        pthread_mutex_destroy(&s->lock);
+        free(s);
+    }
+    free(pool);
+}
+
+static nr_status pool_get(shared **out, nr_linear_pool *pool, const nr_linear *w, unsigned use, nr_error *err)
+{
+    bool bias = w->has_bias && use == NR_PACK_FORWARD;
+    for (shared *s = pool->first; s; s = s->next)
+        if (s->out == w->out && s->in == w->in && s->bias == bias && s->use == use) {
+            *out = s;
+            return NR_OK;
+        }
+    shared *s;
+    NR_TRY(nr_alloc(&s, 1, sizeof *s, "a shared matrix", err));
+    s->out = w->out;
+    s->in = w->in;
+    s->bias = bias;
+    s->use = use;
+    pthread_mutex_init(&s->lock, NULL);
+    s->next = pool->first;
+    *out = pool->first = s;
+    return NR_OK;
+}
+
+static nr_status make_packed(shared *s, const nr_ops *ops, nr_error *err)
+{
+    return s->packed ? NR_OK : ops->linear_new(&s->packed, ops, s->out, s->in, s->bias, s->use, err);
+}
+
+/* s holds the weights of m. */
+static nr_status expand(shared *s, const matrix *m, nr_error *err)
+{
+    NR_TRY(make_packed(s, m->head.ops, err));
+    if (s->holds == &m->head) return NR_OK;
+    s->holds = NULL;
+    NR_TRY(nr_linear_pack_tensor(s->packed, m->weight, s->bias ? m->bias_tensor : NULL, err));
+    s->holds = &m->head;
+    return NR_OK;
+}
+
+/* ---- making and freeing ---- */
+
+bool nr_linear_quant_can(const nr_ops *ops, const nr_tensor *weight)
+{
+    bool cpu = ops->linear_new == nr_linear_cpu_new; /* the references keep weights as they are */
+    return cpu && weight->ndim == 2 && nr_quant_has(weight->type) && nr_int8_row_bytes(nr_tensor_cols(weight)) <= ROUNDED_BYTES;
+}
+
+static void forget(shared *s, const nr_linear *w)
+{
+    if (!s) return;
+    pthread_mutex_lock(&s->lock);
+    if (s->holds == w) s->holds = NULL; /* another matrix may come to lie at this address */
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void quant_free(nr_linear *w)
+{
+    matrix *m = (matrix *)w;
+    forget(m->forward, w);
+    forget(m->back_input, w);
+    free(m->bias);
+    free(m);
+}
+
+static nr_status never_packed(nr_linear *w, nr_error *err)
+{
+    return nr_fail(err, NR_E_USAGE, "matrix (%zu, %zu): expected no more weights, as it stays in its %s blocks, found some", w->out, w->in,
+                   nr_dtypes[((matrix *)w)->weight->type].name);
+}
+
+static nr_status quant_pack(nr_linear *w, const void *weight, const void *bias, nr_error *err)
+{
+    (void)weight, (void)bias;
+    return never_packed(w, err);
+}
+
+static nr_status quant_pack_tensor(nr_linear *w, const nr_tensor *weight, const nr_tensor *bias, nr_error *err)
+{
+    (void)weight, (void)bias;
+    return never_packed(w, err);
+}
+
+/* ---- few rows ---- */
+
+typedef struct {
+    const matrix *m;
+    const nr_int8_rows *x;
+    char *y;        /* (n, out) */
+    nr_dtype to;
+    size_t n, rows; /* rows of the matrix in a task */
+    size_t row_bytes;
+    bool accumulate;
+} few_job;
+
+static uint16_t to_bf16(float v)
+{
+    uint32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    if (v != v) return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+static float from_bf16(uint16_t v)
+{
+    uint32_t bits = (uint32_t)v << 16;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+static void put(const few_job *job, size_t at, float v)
+{
+    if (job->to == NR_F32) {
+        float *y = (float *)(void *)job->y + at;
+        *y = job->accumulate ? *y + v : v;
+    } else {
+        uint16_t *y = (uint16_t *)(void *)job->y + at;
+        *y = to_bf16(job->accumulate ? from_bf16(*y) + v : v);
+    }
+}
+
+/* Rows in the order of the file; each result goes where its row stands in the matrix. */
+static void few_task(void *context, size_t task)
+{
+    const few_job *job = context;
+    const matrix *m = job->m;
+    size_t out = m->head.out, first = task * job->rows, count = NR_MIN(job->rows, out - first), at[TASK_ROWS];
+    float sums[ROUNDED_ROWS * TASK_ROWS];
+    m->kernels->dot(sums, m->weight->data + first * job->row_bytes, m->weight->type, count, job->x, job->n);
+    for (size_t o = 0; o < count; o++) at[o] = m->weight->permuted_heads ? nr_tensor_row_at(m->weight, first + o) : first + o;
+    for (size_t r = 0; r < job->n; r++)
+        for (size_t o = 0; o < count; o++) put(job, r * out + at[o], sums[r * count + o] + (m->bias ? m->bias[at[o]] : 0));
+}
+
+static void few_rows(const matrix *m, void *y, nr_dtype to, const void *x, size_t n, bool accumulate)
+{
+    _Alignas(64) char memory[ROUNDED_BYTES];
+    const nr_linear *w = &m->head;
+    size_t most = NR_MIN(ROUNDED_BYTES / nr_int8_row_bytes(w->in), (size_t)ROUNDED_ROWS);
+    size_t row_bytes = nr_tensor_row_bytes(m->weight), rows = NR_MAX(TASK_BYTES / row_bytes, (size_t)1);
+    for (size_t done = 0, count; done < n; done += count) {
+        count = NR_MIN(n - done, most);
+        nr_int8_rows rounded = nr_int8_rows_in(memory, count, w->in);
+        m->kernels->round(&rounded, (const char *)x + done * w->in * w->ops->act_size, w->ops->act, count, w->in);
+        few_job job = {.m = m, .x = &rounded, .y = (char *)y + done * w->out * nr_dtype_size(to), .to = to, .n = count,
+                       .rows = NR_MIN(rows, (size_t)TASK_ROWS), .row_bytes = row_bytes, .accumulate = accumulate};
+        nr_parallel((w->out + job.rows - 1) / job.rows, few_task, &job);
+    }
+}
+
+/* ---- products ---- */
+
+static bool takes_few(const matrix *m, size_t n) { return !m->back_input && n <= FEW_ROWS; }
+
+static nr_status quant_prepare(nr_linear *w, size_t n, bool weight_gradient, nr_error *err)
+{
+    matrix *m = (matrix *)w;
+    nr_status st = NR_OK;
+    (void)weight_gradient; /* there are none */
+    if (n == 0 || takes_few(m, n)) return NR_OK;
+    for (int back = 0; back < 2 && st == NR_OK; back++) {
+        shared *s = back ? m->back_input : m->forward;
+        if (!s) continue;
+        pthread_mutex_lock(&s->lock);
+        st = make_packed(s, w->ops, err);
+        if (st == NR_OK) st = nr_linear_prepare(s->packed, n, false, err);
+        pthread_mutex_unlock(&s->lock);
+    }
+    return st;
+}
+
+static nr_status quant_forward(nr_linear *w, void *y, nr_slot slot, const void *x, size_t n, bool accumulate, nr_error *err)
+{
+    matrix *m = (matrix *)w;
+    if (!m->forward) return nr_linear_not_packed(w, "forward", err);
+    if (takes_few(m, n)) {
+        few_rows(m, y, slot == NR_ACT ? w->ops->act : w->ops->real, x, n, accumulate);
+        return NR_OK;
+    }
+    pthread_mutex_lock(&m->forward->lock);
+    nr_status st = expand(m->forward, m, err);
+    if (st == NR_OK) st = nr_linear_forward(m->forward->packed, y, slot, x, n, accumulate, err);
+    pthread_mutex_unlock(&m->forward->lock);
+    return st;
+}
+
+static nr_status quant_back_input(nr_linear *w, void *dx, nr_slot slot, const void *dy, size_t n, bool accumulate,
+                                  nr_error *err)
+{
+    matrix *m = (matrix *)w;
+    if (!m->back_input) return nr_linear_not_packed(w, "backward", err);
+    pthread_mutex_lock(&m->back_input->lock);
+    nr_status st = expand(m->back_input, m, err);
+    if (st == NR_OK) st = nr_linear_back_input(m->back_input->packed, dx, slot, dy, n, accumulate, err);
+    pthread_mutex_unlock(&m->back_input->lock);
+    return st;
+}
+
+static nr_status quant_back_weight(nr_linear *w, void *dw, void *dbias, const void *dy, const void *x, size_t n,
+                                   nr_error *err)
+{
+    (void)dw, (void)dbias, (void)dy, (void)x, (void)n;
+    return nr_fail(err, NR_E_USAGE, "matrix (%zu, %zu): expected weights that can be trained, found a frozen matrix in %s",
+                   w->out, w->in, nr_dtypes[((matrix *)w)->weight->type].name);
+}
+
+/* The blocks; of many rows also the packing, written and read. */
+static double read_bytes(const nr_linear *w, size_t n, bool back)
+{
+    const matrix *m = (const matrix *)w;
+    double packed = (double)(w->out * w->in) * (double)w->ops->act_size;
+    return (double)m->weight->size + (!back && takes_few(m, n) ? 0 : 2 * packed);
+}
+
+static const nr_linear_kind quant_kind = {quant_free,    quant_pack,       quant_pack_tensor, quant_prepare,
+                                          quant_forward, quant_back_input, quant_back_weight, read_bytes};
+
+nr_status nr_linear_quant_new_on(nr_linear **w, nr_linear_pool *pool, const nr_quant_kernels *kernels, size_t out, size_t in,
+                                 const nr_tensor *weight, const nr_tensor *bias, unsigned uses, nr_error *err)
+{
+    nr_status st = NR_OK;
+    matrix *m = NULL;
+    *w = NULL;
+    if (!nr_linear_quant_can(pool->ops, weight))
+        return nr_fail(err, NR_E_UNSUPPORTED, "tensor %s: expected a matrix that can stay in its blocks, found %s on %s",
+                       weight->name, nr_dtypes[weight->type].name, pool->ops->name);
+    NR_TRY(nr_alloc(&m, 1, sizeof *m, "a matrix", err));
+    m->head = (nr_linear){pool->ops, out, in, uses, bias != NULL, &quant_kind};
+    m->kernels = kernels;
+    m->weight = weight;
+    m->bias_tensor = bias;
+    NR_GO(nr_linear_check_tensors(&m->head, weight, bias, err));
+    if (bias) {
+        NR_GO(nr_alloc(&m->bias, out, sizeof *m->bias, "a bias", err));
+        nr_tensor_read(m->bias, bias, 0, 1);
+    }
+    if (uses & NR_PACK_FORWARD) NR_GO(pool_get(&m->forward, pool, &m->head, NR_PACK_FORWARD, err));
+    if (uses & NR_PACK_BACKWARD_INPUT) NR_GO(pool_get(&m->back_input, pool, &m->head, NR_PACK_BACKWARD_INPUT, err));
+done:
+    if (st == NR_OK) *w = &m->head;
+    else quant_free(&m->head);
+    return st;
+}
+
+nr_status nr_linear_quant_new(nr_linear **w, nr_linear_pool *pool, size_t out, size_t in, const nr_tensor *weight,
+                              const nr_tensor *bias, unsigned uses, nr_error *err)
+{
+    return nr_linear_quant_new_on(w, pool, nr_quant_best(), out, in, weight, bias, uses, err);
+}
