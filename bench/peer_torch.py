@@ -11,7 +11,7 @@ TEST is one of
   full      all weights
   forward   model with neutral residues, with the loss, no gradients
   prompt    --prompt tokens at once, batch 1, into an empty cache
-  generate  --generate tokens one by one, batch 1, from one token
+  generate  --generate tokens one by one, batch 1, after one token
 MODE is eager-fp32, eager-bf16, compile-fp32 or compile-bf16. With bf16 the
 frozen matrices are held in bf16 beforehand and training runs under autocast
 with trained weights in fp32; inference holds the whole model in bf16.
@@ -148,11 +148,18 @@ def inference(args):
     with torch.inference_mode():
         for _ in range(args.steps):
             cache = DynamicCache(config=model.config)
-            ids = torch.randint(0, model.config.vocab_size, (1, args.prompt if args.test == "prompt" else 1))
+            ids = torch.randint(0, model.config.vocab_size, (1, max(args.prompt, args.generate)))
+
+            def feed(tokens):
+                return run(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+            if args.test == "generate" and args.generate > 1:
+                feed(ids[:, :1])
             t = time.perf_counter()
-            for _ in range(1 if args.test == "prompt" else args.generate):
-                logits = run(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
-                ids = logits[:, -1:].argmax(-1)
+            if args.test == "prompt":
+                feed(ids[:, :args.prompt])
+            else:
+                for i in range(args.generate):
+                    feed(ids[:, i:i + 1])
             yield time.perf_counter() - t
 
 
