@@ -17,6 +17,7 @@ import csv
 import datetime
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -158,6 +159,7 @@ def measure(bench, write):
 
 def main():
     args = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the child ends too, and the scratch folder goes
     results, drawn = (args.output, args.output) if args.output else (os.path.join(root, "results"), os.path.join(root, "docs", "figures"))
     path, good = os.path.join(results, "compare.csv"), True
     if not args.page:

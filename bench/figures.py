@@ -57,7 +57,7 @@ def short(v):
 
 
 def lines(x0, y0, width, height, title, series, x_title, unit):
-    """A panel with both axes in powers of two; series: {label: [(x, y), ...]}."""
+    """A panel with both axes in powers of two; series: {name: [(x, y), ...]}, six at most."""
     points = [p for s in series.values() for p in s]
     x_low, x_high = min(p[0] for p in points), max(p[0] for p in points)
     y_ticks = ticks(min(p[1] for p in points), max(p[1] for p in points))
@@ -71,15 +71,12 @@ def lines(x0, y0, width, height, title, series, x_title, unit):
     for v in sorted({p[0] for p in points}):
         parts.append(words(at_x(v), y0 + height + 16, short(v), "middle"))
     parts.append(words(x0 + width / 2, y0 + height + 32, x_title, "middle"))
-    taken = []
-    by_size = lambda item: int("".join(c for c in item[0] if c.isdigit()) or 0)
-    coloured = [(f"var(--{c})", label, sorted(s)) for c, (label, s) in zip("abcdef", sorted(series.items(), key=by_size))]
-    for colour, label, s in sorted(coloured, key=lambda item: -item[2][-1][1]):
-        parts.append(f'<path style="stroke:{colour}" d="M' + "L".join(f"{at_x(x):.1f},{at_y(y):.1f}" for x, y in s) + '"/>')
-        parts += [f'<circle cx="{at_x(x):.1f}" cy="{at_y(y):.1f}" r="2.5" style="fill:{colour}"/>' for x, y in s]
-        x, y = at_x(s[-1][0]) + 8, at_y(s[-1][1]) + 4  # the label stands where its line ends
-        while any(abs(y - other) < 12 and abs(x - beside) < 50 for beside, other in taken):
-            y += 12
-        taken.append((x, y))
-        parts.append(f'<text x="{x:.1f}" y="{y:.1f}" style="fill:{colour}">{escape(label)}</text>')
+    for colour, name in zip("abcdef", series):
+        parts.append(f'<path style="stroke:var(--{colour})" d="M' + "L".join(f"{at_x(x):.1f},{at_y(y):.1f}" for x, y in sorted(series[name])) + '"/>')
+        parts += [f'<circle cx="{at_x(x):.1f}" cy="{at_y(y):.1f}" r="2.5" style="fill:var(--{colour})"/>' for x, y in series[name]]
     return parts
+
+
+def legend(x, y, names):
+    """Names in the colours of their lines."""
+    return [f'<text x="{x}" y="{y + 18 * i}" style="fill:var(--{c})">{escape(name)}</text>' for i, (c, name) in enumerate(zip("abcdef", names))]

@@ -86,16 +86,14 @@ def draw(rows, folder):
     for test in dict.fromkeys(r["test"] for r in rows):
         mine = [r for r in rows if r["test"] == test]
         counts = sorted({int(r["threads"]) for r in mine})
-        parts = []
+        batches = sorted({int(r["batch_size"]) for r in mine})
+        parts = figures.legend(340 * len(counts) + 16, 50, [f"batch {b}" for b in batches])
         for column, threads in enumerate(counts):
             for line, (key, unit, scale) in enumerate((("tokens_per_second", "tokens/s", 1), ("peak_bytes", "peak memory, GiB", 2 ** 30))):
-                series = {}
-                for r in mine:
-                    if r["threads"] == threads:
-                        series.setdefault(f"batch {int(r['batch_size'])}", []).append((r["context"], r[key] / scale))
+                series = {b: [(r["context"], r[key] / scale) for r in mine if (r["threads"], r["batch_size"]) == (threads, b)] for b in batches}
                 title = f"{threads} thread" + ("s" if threads > 1 else "")
-                parts += figures.lines(56 + 380 * column, 40 + 270 * line, 240, 180, title, series, "tokens of a row", unit)
-        figures.save(os.path.join(folder, f"growth_{test}.svg"), 380 * len(counts) + 10, 550, f"How {test} grows",
+                parts += figures.lines(56 + 340 * column, 40 + 270 * line, 260, 180, title, series, "tokens of a row", unit)
+        figures.save(os.path.join(folder, f"growth_{test}.svg"), 340 * len(counts) + 90, 550, f"How {test} grows",
                      "Tokens a second and peak memory of nres over the tokens of a row, a line a batch size.", parts)
 
 
