@@ -100,8 +100,9 @@ class Bench:
 
     def nres(self, test, compute):
         a = self.args
-        method = ["--method", "lora", "--width", a.rank] if test == "lora" else ["--method", "full"] if test == "full" else \
-            ["--method", "neutral", "--width", a.width]
+        method = {"lora": ["--method", "lora", "--width", a.rank], "full": ["--method", "full"],
+                  "prompt": ["--width", 1], "generate": ["--width", 1],  # it measures with an extension too: a tiny one
+                  }.get(test, ["--method", "neutral", "--width", a.width])
         name = test if test in ("forward", "prompt", "generate") else "train"
         count = self.repetitions(test) - WARM[test]
         out, _, peak = run([a.nres, "bench", "-m", a.model, "--tests", name, "-r", str(count), "--compute", compute, "--json", "-q",
