@@ -73,7 +73,7 @@ class Bench:
         self.settings = {k: getattr(args, k) for k in ("batch_size", "context", "width", "rank", "prompt", "generate")}
         self.threads = args.threads or len(os.sched_getaffinity(0))
         self.env = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TORCHINDUCTOR_CACHE_DIR": os.path.join(scratch, "compiled")}
-        self.folder = self.bf16_gguf = self.documents = None
+        self.folder = self.bf16_folder = self.bf16_gguf = self.documents = None
 
     def is_gguf(self):
         return self.args.model.endswith(".gguf")
@@ -85,9 +85,10 @@ class Bench:
         """The model as the peers read it, and warm files: what the first round must not pay for."""
         a = self.args
         if tests != ["tokenizer"]:
-            self.folder = a.model
+            self.folder = self.bf16_folder = a.model
             if self.is_gguf():
                 self.folder = os.path.join(self.scratch, "model")
+                self.bf16_folder = self.folder + "-bf16"
                 self.child("peer_torch.py", "prepare", "-m", a.model, "--output", self.folder)
         if a.llama and self.is_gguf() and any(t in tests for t in ("prompt", "generate", "start-token")):
             self.bf16_gguf = os.path.join(self.scratch, "bf16.gguf")
@@ -113,9 +114,13 @@ class Bench:
             raise Failed(f"nres bench printed no test of the name {name}")
         return {"seconds": found[0]["seconds"], "tokens": found[0]["tokens"], "peak_bytes": peak}
 
+    def folder_of(self, test, mode):
+        """Inference in bf16 reads a bf16 file, as its users would."""
+        return self.bf16_folder if test in ("prompt", "generate") and mode.endswith("bf16") else self.folder
+
     def torch(self, test, mode):
         a = self.args
-        out, _, peak = self.child("peer_torch.py", test, mode, "-m", self.folder, "--steps", self.repetitions(test), "--batch-size",
+        out, _, peak = self.child("peer_torch.py", test, mode, "-m", self.folder_of(test, mode), "--steps", self.repetitions(test), "--batch-size",
                                   a.batch_size, "--context", a.context, "--width", a.width, "--rank", a.rank, "--prompt", a.prompt,
                                   "--generate", a.generate, "--threads", self.threads)
         return self.counted(test, out, peak)
@@ -165,7 +170,7 @@ class Bench:
     def torch_start(self, test, mode):
         a = self.args
         with tempfile.TemporaryDirectory(dir=self.scratch) as compiled:
-            _, ready, peak = self.child("peer_torch.py", test, mode, "-m", self.folder, "--steps", 1, "--batch-size", a.batch_size,
+            _, ready, peak = self.child("peer_torch.py", test, mode, "-m", self.folder_of(test, mode), "--steps", 1, "--batch-size", a.batch_size,
                                         "--context", a.context, "--width", a.width, "--generate", 1, "--threads", self.threads,
                                         ready=lambda line: '"ready"' in line, env={"TORCHINDUCTOR_CACHE_DIR": compiled})
         return {"ready_seconds": ready, "peak_bytes": peak}

@@ -3,7 +3,7 @@
     python bench/peer_torch.py TEST MODE -m FOLDER [...]
 
 TEST is one of
-  prepare   writes MODEL (a GGUF file) as a folder of fp32 safetensors to --output
+  prepare   writes MODEL (a GGUF file) as folders of safetensors: fp32 to --output, bf16 beside it (OUTPUT-bf16)
   versions  prints the versions of the packages
   machine   the largest matrix products a second, the fastest copy
   train     neutral residues (bench/peer_neutral.py)
@@ -39,6 +39,7 @@ def prepare(args):
     model = type(loaded)(config)  # a new one: the loaded one counts as quantised and can't be saved
     model.load_state_dict(loaded.state_dict())
     model.save_pretrained(args.output)
+    model.bfloat16().save_pretrained(args.output + "-bf16")
 
 
 def versions(_):

@@ -130,15 +130,15 @@ def text(data, titles):
     for test, rows in data.results.items():
         name = title(test, titles, data.description)
         out += ["", name[0].upper() + name[1:]]
-        out.append(f"{unit_of(rows):25s}{'best':>9s}{'median':>9s}{'nres':>9s}{'GiB':>8s}{'nres':>9s}{'of bound':>10s}")
+        out.append(f"{unit_of(rows):29s}{'best':>8s}{'median':>8s}{'nres':>9s}{'GiB':>7s}{'nres':>9s}{'of bound':>9s}")
         for contender, row in rows.items():
             if "median" not in row:
-                out.append(f"{contender:25s}  failed: {row['failed']}"[:80])
+                out.append(f"{contender:29s}  failed: {row['failed']}"[:80])
                 continue
             best, median, speed, peak, memory, share = cells(row)
-            out.append(f"{contender:25s}{best:>9s}{median:>9s}{speed:>9s}{peak:>8s}{memory:>9s}{share:>10s}".rstrip())
+            out.append(f"{contender:29s}{best:>8s}{median:>8s}{speed:>9s}{peak:>7s}{memory:>9s}{share:>9s}".rstrip())
         out += [missing(test, rows)] if missing(test, rows) else []
-    out += ["", "nres: its speed over the peer's, its memory over the peer's, same type.", "Bounds: " + bound_line(data)]
+    out += ["", "nres: its speed over the peer's, its memory over the peer's, same type.", "Bounds: " + bound_line(data).replace(", memory read", ",\n        memory read")]
     return "\n".join(out)
 
 
