@@ -193,7 +193,7 @@ def main():
         with open(os.path.join(args.output, "tables.md"), "w") as f:
             f.write(tables.markdown(data, TITLES))
     else:
-        tables.into_page(page, "compare", tables.markdown(data, TITLES))
+        tables.into_page(page, "compare", "![Median tokens a second of nres and its peers](figures/performance.svg)\n\n" + tables.markdown(data, TITLES))
     return 0 if good else 1
 
 

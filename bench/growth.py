@@ -125,7 +125,8 @@ def main():
         with open(os.path.join(a.output, "growth.md"), "w") as f:
             f.write(markdown(rows))
     else:
-        tables.into_page(os.path.join(root, "docs", "PERFORMANCE.md"), "growth", markdown(rows))
+        shown = [f"![Speed and memory of {t} over the tokens of a row](figures/growth_{t}.svg)\n" for t in dict.fromkeys(r["test"] for r in rows)]
+        tables.into_page(os.path.join(root, "docs", "PERFORMANCE.md"), "growth", "\n".join(shown) + "\n" + markdown(rows))
 
 
 main()
