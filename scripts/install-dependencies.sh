@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs the Debian 12 packages that nres needs and that are missing.
-#   scripts/install-dependencies.sh [--tests] [--quickstart]
+#   scripts/install-dependencies.sh [--tests] [--quickstart] [--bench]
 # --tests: also what ./check needs. --quickstart: also what ./quickstart needs.
+# --bench: also what the peers of bench/compare.py need.
 # Says nothing and does nothing where nothing is missing; asks nothing.
 set -eu
 
@@ -12,8 +13,9 @@ for argument in "$@"; do
   --tests) packages="$packages libcmocka-dev clang libclang-rt-14-dev valgrind crossbuild-essential-arm64
     libopenmpi-dev openmpi-bin" ;;
   --quickstart) packages="$packages python3-pip ca-certificates" ;;
+  --bench) packages="$packages g++ python3-venv python3-dev ca-certificates" ;;
   *)
-    echo "usage: $0 [--tests] [--quickstart]" >&2
+    echo "usage: $0 [--tests] [--quickstart] [--bench]" >&2
     exit 2
     ;;
   esac

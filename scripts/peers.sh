@@ -3,10 +3,19 @@
 # generators compare against: torch, transformers, peft, tokenizers,
 # safetensors, gguf. nres itself never needs it.
 #
-#   scripts/peers.sh [FOLDER]     default: the cache folder; prints the Python to use
+#   scripts/peers.sh [--llama] [FOLDER]
+#
+# FOLDER: the cache folder by default. --llama: llama.cpp too, which is compiled
+# for this machine (through llama-cpp-python; ten minutes or more). Prints the
+# Python to use. What is there already is left alone.
 set -euo pipefail
+llama=
+if [ "${1:-}" = --llama ]; then llama=yes; shift; fi
+case ${1:-} in -*) echo "usage: $0 [--llama] [FOLDER]" >&2; exit 2 ;; esac
 folder="${1:-${XDG_CACHE_HOME:-$HOME/.cache}/nres/peers}"
 python="$folder/bin/python"
+# A compiler for torch.compile and llama.cpp; python3-dev has the headers that torch.compile's code includes.
+sh "$(dirname "$0")/install-dependencies.sh" --bench
 if [ ! -x "$python" ]; then
   echo "making a Python environment in $folder" >&2
   python3 -m venv "$folder" >&2
@@ -23,4 +32,8 @@ if ! have torch; then
 fi
 have transformers || install transformers tokenizers safetensors gguf
 have peft || install --no-deps peft accelerate
+if [ "$llama" ] && ! have llama_cpp; then
+  echo "compiling llama.cpp: ten minutes or more" >&2
+  CMAKE_ARGS="-DGGML_NATIVE=ON" CMAKE_BUILD_PARALLEL_LEVEL="$(nproc)" install llama-cpp-python
+fi
 echo "$python"
