@@ -55,7 +55,7 @@ static void dequantise_equals_gguf(void **state)
 /* The same matrices as floats and in the gguf package's Q8_0. */
 static void q8_0_equals_gguf(void **state)
 {
-    nr_model_file *plain, *quantised;
+    nr_model_file *plain, *quantised = NULL;
     nr_error err = {0};
     size_t seen = 0;
     (void)state;
