@@ -98,7 +98,8 @@ int main(int argc, char **argv)
     guard_standard_streams();
     nr_cli_wait_briefly(argv);
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error that is reported, not a silent end */
-    if (!isatty(1)) setvbuf(stdout, NULL, _IOFBF, 1 << 16); /* what a page of help fits into, so that its loss is seen with its cause */
+    static char page[1 << 16]; /* help fits into it, so that its loss is seen with its cause */
+    if (!isatty(1)) setvbuf(stdout, page, _IOFBF, sizeof page);
     int rc = run_command(argc, argv);
     nr_cli_live_end();
     nr_cli_release();
