@@ -106,11 +106,12 @@ def measure_machine(bench, write, number):
                 write("machine", name, "", number, key, f"{rates[key]:.6g}")
 
 
-def work_of(bench, test, compute, shapes):
+def work_of(bench, test, name, compute, shapes):
     """What a token asks for: ("flops_per_token" or "bytes_per_token", number), or None."""
     a = bench.args
     if test == "generate":
-        size = {"fp32": 4, "bf16": 2}.get(compute)
+        blocks = name.startswith("nres") and a.model.endswith(".gguf")  # nres generates from the file's own blocks
+        size = None if blocks else {"fp32": 4, "bf16": 2}.get(compute)
         return "bytes_per_token", size * shapes.matrices if size else work.file_bytes(a.model)
     flops = {"train": lambda: shapes.neutral(a.width), "lora": lambda: shapes.lora(a.rank), "full": shapes.full,
              "forward": lambda: shapes.forward(3 * a.width * shapes.C * shapes.L),
@@ -148,7 +149,7 @@ def measure(bench, write):
                 if result.get("ids", ids) != ids and ids is not None:
                     raise Failed(f"{name}: {result['ids']} ids, another contender {ids}")
                 ids = result.get("ids", ids)
-                asked = work_of(bench, test, compute, shapes)
+                asked = work_of(bench, test, name, compute, shapes)
                 if asked:
                     result[asked[0]] = asked[1]
                 for key, value in result.items():
