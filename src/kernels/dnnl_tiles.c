@@ -290,3 +290,19 @@ nr_status nr_packing_make(nr_dnnl_matrix *m, nr_packing *p, size_t depth, size_t
     if (s != dnnl_success) return nr_dnnl_refuse(m, s, "product", (size_t)PACK_ROWS, err);
     return nr_alloc(&p->data, dnnl_memory_desc_get_size(&p->desc), 1, "a packed matrix", err);
 }
+
+dnnl_status_t nr_pack_plan_make(nr_pack_plan *plan, nr_dnnl_matrix *m)
+{
+    size_t out = m->head.out, in = m->head.in, count = (out + NR_PACK_PIECE - 1) / NR_PACK_PIECE;
+    *plan = (nr_pack_plan){.pieces = {count, NR_PACK_PIECE, out - (count - 1) * NR_PACK_PIECE}};
+    dnnl_status_t s = dnnl_success;
+    for (int last = 0; last < 2 && s == dnnl_success; last++) {
+        size_t n = last ? plan->pieces.last : plan->pieces.size;
+        if (!last && count == 1) continue;
+        nr_primitive forward = {.kind = NR_PRIMITIVE_PACK_FORWARD, .cols = n, .depth = in};
+        nr_primitive back_input = {.kind = NR_PRIMITIVE_PACK_BACK_INPUT, .depth = n, .cols = in};
+        if (m->forward.data) s = nr_primitive_get(&plan->forward[last], m, &forward);
+        if (s == dnnl_success && m->back_input.data) s = nr_primitive_get(&plan->back_input[last], m, &back_input);
+    }
+    return s;
+}

@@ -92,6 +92,12 @@ char *nr_packing_at(const nr_packing *p, size_t depth, size_t col);
 dnnl_status_t nr_primitive_get(nr_primitive **out, nr_dnnl_matrix *m, const nr_primitive *want);
 /* Runs p in the calling thread alone. */
 dnnl_status_t nr_primitive_run(const nr_primitive *p, const nr_dnnl_matrix *m, const void *a, const void *b, void *c, const float *bias);
+/* How the rows of a matrix are packed, piece by piece: the reorders for whole pieces and for the last one. */
+typedef struct {
+    nr_cut pieces;
+    nr_primitive *forward[2], *back_input[2]; /* NULL where there is no such packing */
+} nr_pack_plan;
+dnnl_status_t nr_pack_plan_make(nr_pack_plan *plan, nr_dnnl_matrix *m);
 /* bf16 or f32. */
 dnnl_data_type_t nr_dnnl_type(nr_dtype t);
 

@@ -92,8 +92,7 @@ typedef struct {
     nr_dnnl_matrix *m;
     const float *weight;     /* (out, in), or */
     const nr_tensor *tensor; /* expanded piece by piece */
-    nr_primitive *forward[2], *back_input[2]; /* for NR_PACK_PIECE rows and for the last ones */
-    nr_cut pieces;
+    nr_pack_plan plan;
     _Atomic int failed;      /* a dnnl_status_t */
 } pack_job;
 
@@ -101,8 +100,8 @@ static void pack_piece(void *context, size_t i)
 {
     pack_job *job = context;
     nr_dnnl_matrix *m = job->m;
-    size_t in = m->head.in, row = i * job->pieces.size, n = nr_cut_part(&job->pieces, i);
-    bool last = i + 1 == job->pieces.count;
+    size_t in = m->head.in, row = i * job->plan.pieces.size, n = nr_cut_part(&job->plan.pieces, i);
+    bool last = i + 1 == job->plan.pieces.count;
     const float *from = job->weight ? job->weight + row * in : NULL;
     float *expanded = NULL;
     dnnl_status_t s = dnnl_success;
@@ -111,33 +110,23 @@ static void pack_piece(void *context, size_t i)
         if (!expanded) s = dnnl_out_of_memory;
         else nr_tensor_read(expanded, job->tensor, row, n);
     }
-    if (s == dnnl_success && job->forward[last])
-        s = nr_primitive_run(job->forward[last], m, from, NULL, nr_packing_at(&m->forward, 0, row), NULL);
-    if (s == dnnl_success && job->back_input[last])
-        s = nr_primitive_run(job->back_input[last], m, from, NULL, nr_packing_at(&m->back_input, row, 0), NULL);
+    if (s == dnnl_success && job->plan.forward[last])
+        s = nr_primitive_run(job->plan.forward[last], m, from, NULL, nr_packing_at(&m->forward, 0, row), NULL);
+    if (s == dnnl_success && job->plan.back_input[last])
+        s = nr_primitive_run(job->plan.back_input[last], m, from, NULL, nr_packing_at(&m->back_input, row, 0), NULL);
     free(expanded);
     if (s != dnnl_success) atomic_store(&job->failed, (int)s);
 }
 
 static nr_status pack(nr_dnnl_matrix *m, pack_job *job, nr_error *err)
 {
-    size_t out = m->head.out, in = m->head.in;
     job->m = m;
-    job->pieces = (nr_cut){(out + NR_PACK_PIECE - 1) / NR_PACK_PIECE, NR_PACK_PIECE, out - (out - 1) / NR_PACK_PIECE * NR_PACK_PIECE};
-    dnnl_status_t s = dnnl_success;
-    for (int last = 0; last < 2 && s == dnnl_success; last++) {
-        size_t n = last ? job->pieces.last : job->pieces.size;
-        if (!last && job->pieces.count == 1) continue;
-        nr_primitive forward = {.kind = NR_PRIMITIVE_PACK_FORWARD, .cols = n, .depth = in};
-        nr_primitive back_input = {.kind = NR_PRIMITIVE_PACK_BACK_INPUT, .depth = n, .cols = in};
-        if (m->forward.data) s = nr_primitive_get(&job->forward[last], m, &forward);
-        if (s == dnnl_success && m->back_input.data) s = nr_primitive_get(&job->back_input[last], m, &back_input);
-    }
+    dnnl_status_t s = nr_pack_plan_make(&job->plan, m);
     if (s == dnnl_success) {
-        nr_parallel(job->pieces.count, pack_piece, job);
+        nr_parallel(job->plan.pieces.count, pack_piece, job);
         s = (dnnl_status_t)atomic_load(&job->failed);
     }
-    return s == dnnl_success ? NR_OK : nr_dnnl_refuse(m, s, "packing", out, err);
+    return s == dnnl_success ? NR_OK : nr_dnnl_refuse(m, s, "packing", m->head.out, err);
 }
 
 nr_status nr_linear_cpu_pack(nr_linear *w, const void *weight, const void *bias, nr_error *err)

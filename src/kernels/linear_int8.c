@@ -13,6 +13,7 @@
 #include "kernels/linear_int8.h"
 
 #include "kernels/dnnl_tiles.h"
+#include "kernels/isa.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -42,19 +43,18 @@ typedef struct {
     matrix *m;
     const nr_tensor *tensor;
     float *largest;                   /* (pieces, in) of |w| */
-    nr_primitive *forward[2], *back_input[2]; /* for whole pieces and for the last */
-    nr_cut pieces;
+    nr_pack_plan plan;
     _Atomic int failed;
 } pack_job;
 
-static size_t piece_rows(const pack_job *job, size_t i) { return nr_cut_part(&job->pieces, i); }
+static size_t piece_rows(const pack_job *job, size_t i) { return nr_cut_part(&job->plan.pieces, i); }
 
 /* Rows of a piece as floats; NULL: out of memory. The caller frees. */
 static float *expand(const pack_job *job, size_t i)
 {
     size_t n = piece_rows(job, i), in = job->m->base.head.in;
     float *rows = aligned_alloc(64, nr_round_up(n * in * sizeof *rows, 64));
-    if (rows) nr_tensor_read(rows, job->tensor, i * job->pieces.size, n);
+    if (rows) nr_tensor_read(rows, job->tensor, i * job->plan.pieces.size, n);
     return rows;
 }
 
@@ -93,22 +93,22 @@ static void round_piece(int8_t *q, const float *rows, size_t n, size_t in, const
 static dnnl_status_t pack_forward(pack_job *job, size_t i, const float *rows, int8_t *q)
 {
     matrix *m = job->m;
-    size_t in = m->base.head.in, n = piece_rows(job, i), row = i * job->pieces.size;
+    size_t in = m->base.head.in, n = piece_rows(job, i), row = i * job->plan.pieces.size;
     for (size_t r = 0; r < n; r++) {
         float largest = 0;
         for (size_t c = 0; c < in; c++) largest = NR_MAX(largest, magnitude(rows[r * in + c]));
         m->forward.scale[row + r] = largest / 127;
     }
     round_piece(q, rows, n, in, m->forward.scale + row, true, m->forward.offset + row);
-    return nr_primitive_run(job->forward[i + 1 == job->pieces.count], &m->base, q, NULL, nr_packing_at(&m->base.forward, 0, row), NULL);
+    return nr_primitive_run(job->plan.forward[i + 1 == job->plan.pieces.count], &m->base, q, NULL, nr_packing_at(&m->base.forward, 0, row), NULL);
 }
 
 static dnnl_status_t pack_back_input(pack_job *job, size_t i, const float *rows, int8_t *q)
 {
     matrix *m = job->m;
     round_piece(q, rows, piece_rows(job, i), m->base.head.in, m->back_input.scale, false, m->back_input.offset);
-    return nr_primitive_run(job->back_input[i + 1 == job->pieces.count], &m->base, q, NULL,
-                            nr_packing_at(&m->base.back_input, i * job->pieces.size, 0), NULL);
+    return nr_primitive_run(job->plan.back_input[i + 1 == job->plan.pieces.count], &m->base, q, NULL,
+                            nr_packing_at(&m->base.back_input, i * job->plan.pieces.size, 0), NULL);
 }
 
 static void pack_piece(void *context, size_t i)
@@ -124,44 +124,31 @@ static void pack_piece(void *context, size_t i)
     if (s != dnnl_success) atomic_store(&job->failed, (int)s);
 }
 
-static dnnl_status_t plan_packing(pack_job *job)
+/* The scale of every column, before any of its rows is rounded. */
+static dnnl_status_t find_scales(pack_job *job)
 {
-    matrix *m = job->m;
-    size_t in = m->base.head.in;
-    dnnl_status_t s = dnnl_success;
-    for (int last = 0; last < 2 && s == dnnl_success; last++) {
-        size_t n = last ? job->pieces.last : job->pieces.size;
-        if (!last && job->pieces.count == 1) continue;
-        nr_primitive forward = {.kind = NR_PRIMITIVE_PACK_FORWARD, .cols = n, .depth = in};
-        nr_primitive back_input = {.kind = NR_PRIMITIVE_PACK_BACK_INPUT, .depth = n, .cols = in};
-        if (m->forward.packing) s = nr_primitive_get(&job->forward[last], &m->base, &forward);
-        if (s == dnnl_success && m->back_input.packing) s = nr_primitive_get(&job->back_input[last], &m->base, &back_input);
+    size_t in = job->m->base.head.in, count = job->plan.pieces.count;
+    if (nr_alloc(&job->largest, count * in, sizeof *job->largest, "scales", NULL) != NR_OK) return dnnl_out_of_memory;
+    nr_parallel(count, find_largest, job);
+    for (size_t c = 0; c < in; c++) {
+        float largest = 0;
+        for (size_t i = 0; i < count; i++) largest = NR_MAX(largest, job->largest[i * in + c]);
+        job->m->back_input.scale[c] = largest / 127;
     }
-    return s;
+    free(job->largest);
+    return (dnnl_status_t)atomic_load(&job->failed);
 }
 
 static nr_status pack(matrix *m, const nr_tensor *weight, nr_error *err)
 {
-    size_t out = m->base.head.out, in = m->base.head.in;
-    pack_job job = {.m = m, .tensor = weight, .pieces = {(out + NR_PACK_PIECE - 1) / NR_PACK_PIECE, NR_PACK_PIECE, 0}};
-    job.pieces.last = out - (job.pieces.count - 1) * NR_PACK_PIECE;
-    NR_TRY(nr_alloc(&job.largest, job.pieces.count * in, sizeof *job.largest, "scales", err));
-    dnnl_status_t s = plan_packing(&job);
-    if (s == dnnl_success && m->back_input.packing) {
-        nr_parallel(job.pieces.count, find_largest, &job);
-        for (size_t c = 0; c < in; c++) {
-            float largest = 0;
-            for (size_t i = 0; i < job.pieces.count; i++) largest = NR_MAX(largest, job.largest[i * in + c]);
-            m->back_input.scale[c] = largest / 127;
-        }
-        s = (dnnl_status_t)atomic_load(&job.failed);
-    }
+    pack_job job = {.m = m, .tensor = weight};
+    dnnl_status_t s = nr_pack_plan_make(&job.plan, &m->base);
+    if (s == dnnl_success && m->back_input.packing) s = find_scales(&job);
     if (s == dnnl_success) {
-        nr_parallel(job.pieces.count, pack_piece, &job);
+        nr_parallel(job.plan.pieces.count, pack_piece, &job);
         s = (dnnl_status_t)atomic_load(&job.failed);
     }
-    free(job.largest);
-    return s == dnnl_success ? NR_OK : nr_dnnl_refuse(&m->base, s, "packing", out, err);
+    return s == dnnl_success ? NR_OK : nr_dnnl_refuse(&m->base, s, "packing", m->base.head.out, err);
 }
 
 /* ---- products ---- */
@@ -331,9 +318,9 @@ nr_status nr_linear_int8_can(const nr_ops *ops, nr_error *err)
 {
     dnnl_engine_t engine = NULL;
     nr_packing p;
-    bool vnni = false;
+    bool vnni = false; /* without it sums of products overflow 16 bits */
 #if defined(__x86_64__)
-    vnni = __builtin_cpu_supports("avx512vnni"); /* without it sums of products overflow 16 bits */
+    vnni = nr_runs_avx512vnni();
 #endif
     dnnl_status_t s = vnni && ops->linear_new == nr_linear_cpu_new ? dnnl_engine_create(&engine, dnnl_cpu, 0) : dnnl_unimplemented;
     if (s == dnnl_success) s = nr_packing_choose(&p, engine, 64, 64, dnnl_s8);

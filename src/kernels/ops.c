@@ -3,6 +3,7 @@
  * call, against what the program was built with.
  */
 #include "kernels/ops.h"
+#include "kernels/isa.h"
 #include "kernels/linear.h"
 
 #include <string.h>
@@ -15,19 +16,6 @@ TABLES(avx512)
 TABLES(avx512bf16)
 #endif
 
-/* gcc's and clang's test includes the operating system's: without saved wide
- * registers a feature counts as absent. */
-static bool runs_baseline(void) { return true; }
-#if defined(__x86_64__)
-static bool runs_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
-static bool runs_avx512(void)
-{
-    return runs_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-}
-static bool runs_avx512bf16(void) { return runs_avx512() && __builtin_cpu_supports("avx512bf16"); }
-#endif
-
 /* Best first. */
 static const struct {
     const char *name;
@@ -36,11 +24,11 @@ static const struct {
     bool bf16_products;
 } sets[] = {
 #if defined(__x86_64__)
-    {"avx512-bf16", runs_avx512bf16, &nr_table_f32_avx512bf16, &nr_table_bf16_avx512bf16, true},
-    {"avx512", runs_avx512, &nr_table_f32_avx512, &nr_table_bf16_avx512, false},
-    {"avx2", runs_avx2, &nr_table_f32_avx2, &nr_table_bf16_avx2, false},
+    {"avx512-bf16", nr_runs_avx512bf16, &nr_table_f32_avx512bf16, &nr_table_bf16_avx512bf16, true},
+    {"avx512", nr_runs_avx512, &nr_table_f32_avx512, &nr_table_bf16_avx512, false},
+    {"avx2", nr_runs_avx2, &nr_table_f32_avx2, &nr_table_bf16_avx2, false},
 #endif
-    {"baseline", runs_baseline, &nr_table_f32_baseline, &nr_table_bf16_baseline, false},
+    {"baseline", nr_runs_baseline, &nr_table_f32_baseline, &nr_table_bf16_baseline, false},
 };
 
 static size_t best_set(void)

@@ -2,6 +2,7 @@
  * quant.c - which integer kernels run here, for which types, and how rows of
  * int8 lie in memory.
  */
+#include "kernels/isa.h"
 #include "kernels/quant.h"
 
 #include <string.h>
@@ -14,18 +15,6 @@ KERNELS(avx512)
 KERNELS(avx512vnni)
 #endif
 
-static bool runs_baseline(void) { return true; }
-#if defined(__x86_64__)
-/* Every processor with FMA converts half floats too; clang can't ask for that. */
-static bool runs_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
-static bool runs_avx512(void)
-{
-    return runs_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-}
-static bool runs_avx512vnni(void) { return runs_avx512() && __builtin_cpu_supports("avx512vnni"); }
-#endif
-
 /* Best first. */
 static const struct {
     const char *name;
@@ -33,11 +22,11 @@ static const struct {
     const nr_quant_kernels *kernels;
 } sets[] = {
 #if defined(__x86_64__)
-    {"avx512-vnni", runs_avx512vnni, &nr_quant_kernels_avx512vnni},
-    {"avx512", runs_avx512, &nr_quant_kernels_avx512},
-    {"avx2", runs_avx2, &nr_quant_kernels_avx2},
+    {"avx512-vnni", nr_runs_avx512vnni, &nr_quant_kernels_avx512vnni},
+    {"avx512", nr_runs_avx512, &nr_quant_kernels_avx512},
+    {"avx2", nr_runs_avx2, &nr_quant_kernels_avx2},
 #endif
-    {"baseline", runs_baseline, &nr_quant_kernels_baseline},
+    {"baseline", nr_runs_baseline, &nr_quant_kernels_baseline},
 };
 
 bool nr_quant_has(nr_dtype type)
