@@ -148,18 +148,16 @@ static json_t *machine_json(bench *b)
 
 /* ---- tests ---- */
 
-static nr_status open_model(const bench *b, nr_model **m, nr_use use, nr_frozen frozen, nr_error *err)
+/* As training and scoring keep the backbone; alone: as nres generate does by itself. */
+static nr_status open_model(const bench *b, nr_model **m, nr_use use, bool alone, nr_error *err)
 {
     nr_model_options opt = nr_train_model_options(b->settings);
     opt.use = use;
     opt.hub_folder = b->opt->hub_folder;
-    opt.frozen = frozen;
+    if (alone) opt.frozen = b->opt->packed ? NR_FROZEN_PACKED : NR_FROZEN_AUTO;
     if (use == NR_USE_FORWARD) opt.products = NR_PRODUCTS_COMPUTE; /* that is for training */
     return nr_model_open_on(m, b->path, &opt, b->timed, err);
 }
-
-/* How training and scoring keep the backbone. */
-static nr_frozen as_set(const bench *b) { return b->settings->frozen == 1 ? NR_FROZEN_QUANTISED : NR_FROZEN_PACKED; }
 
 static nr_status train(bench *b, nr_error *err)
 {
@@ -171,7 +169,7 @@ static nr_status train(bench *b, nr_error *err)
     nr_status st;
     s.steps = WARM + n;
     s.warmup_steps = 0;
-    NR_TRY(open_model(b, &m, NR_USE_TRAIN, as_set(b), err));
+    NR_TRY(open_model(b, &m, NR_USE_TRAIN, false, err));
     NR_TRY(nr_trainer_random(&t, m, &s, err));
     NR_GO(nr_alloc(&seconds, n, sizeof *seconds, "timings", err));
     for (size_t i = 0; i < WARM + n; i++) {
@@ -264,31 +262,20 @@ done:
     return st;
 }
 
-static nr_status forward(bench *b, nr_error *err)
+static nr_status sessions(bench *b, const nr_model *m, nr_extension *e, nr_error *err)
 {
-    nr_model *m;
-    nr_extension *e = NULL;
-    nr_status st;
-    NR_TRY(open_model(b, &m, NR_USE_FORWARD, as_set(b), err));
-    NR_GO(nr_extension_new(&e, m, b->settings, err));
-    st = forward_passes(b, m, e, err);
-done:
-    nr_extension_close(e);
-    nr_model_close(m);
-    return st;
+    NR_TRY(session(b, m, NULL, err));
+    return session(b, m, e, err);
 }
 
-/* As nres generate keeps the backbone by itself. */
-static nr_status sessions(bench *b, nr_error *err)
+/* Runs a test on a model opened to be run, and a fresh extension. */
+static nr_status inference(bench *b, bool alone, nr_status (*test)(bench *, const nr_model *, nr_extension *, nr_error *), nr_error *err)
 {
     nr_model *m;
     nr_extension *e = NULL;
-    nr_status st;
-    NR_TRY(open_model(b, &m, NR_USE_FORWARD, b->opt->packed ? NR_FROZEN_PACKED : NR_FROZEN_AUTO, err));
-    NR_GO(nr_extension_new(&e, m, b->settings, err));
-    NR_GO(session(b, m, NULL, err));
-    st = session(b, m, e, err);
-done:
+    NR_TRY(open_model(b, &m, NR_USE_FORWARD, alone, err));
+    nr_status st = nr_extension_new(&e, m, b->settings, err);
+    if (st == NR_OK) st = test(b, m, e, err);
     nr_extension_close(e);
     nr_model_close(m);
     return st;
@@ -312,8 +299,8 @@ nr_status nr_bench(char **json, const char *model, const nr_settings *s, const n
     o = json_pack("{s:s, s:s, s:o}", "model", model, "compute", b.ops->name, "settings", nr_settings_to_json(s, NULL));
     if (opt->tests & NR_BENCH_MACHINE) json_object_set_new(o, "machine", machine_json(&b));
     if (opt->tests & NR_BENCH_TRAIN) NR_GO(train(&b, err));
-    if (opt->tests & NR_BENCH_FORWARD) NR_GO(forward(&b, err));
-    if (opt->tests & (NR_BENCH_PROMPT | NR_BENCH_GENERATE)) NR_GO(sessions(&b, err));
+    if (opt->tests & NR_BENCH_FORWARD) NR_GO(inference(&b, false, forward_passes, err));
+    if (opt->tests & (NR_BENCH_PROMPT | NR_BENCH_GENERATE)) NR_GO(inference(&b, true, sessions, err));
     json_object_set(o, "tests", b.tests);
     put_size(o, "peak_bytes", nr_memory_peak());
     *json = json_dumps(o, JSON_INDENT(2));
