@@ -147,8 +147,9 @@ static void legend(nr_buffer *b, const nr_chart *c)
     double x = LEFT;
     for (size_t k = 0; k < c->series_count; k++) {
         const nr_series *s = &c->series[k];
-        if (s->faint) continue; /* the same line before smoothing */
-        nr_buffer_printf(b, "<path class=\"%s%s\" d=\"M%.1f 16H%.1f\"/>", s->style, s->dashed ? " dashed" : "", x, x + 20);
+        if (!s->name) continue;
+        nr_buffer_printf(b, "<path class=\"%s%s%s\" d=\"M%.1f 16H%.1f\"/>", s->style, s->dashed ? " dashed" : "",
+                         s->faint ? " faint" : "", x, x + 20);
         text_at(b, x + 26, 20, "start", "name", s->name);
         x += 26 + 6.7 * (double)strlen(s->name) + 18;
     }

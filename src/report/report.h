@@ -47,7 +47,7 @@ void nr_grouped(nr_buffer *b, double v);
 /* ---- chart.c: lines over a common x, as SVG ---- */
 
 typedef struct {
-    const char *name;
+    const char *name;  /* in the legend, or NULL: not there */
     const char *style; /* "old", "new", "base", "third": a colour of the page */
     const double *x, *y;
     size_t count;

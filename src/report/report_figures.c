@@ -157,7 +157,7 @@ static void loss(const nr_report_data *d, bool standalone, nr_buffer *svg, nr_bu
     (void)numbers;
     for (size_t k = 0; k < 2; k++) {
         if (!loss_points(d, keys[k], &raw[k]) || !smooth(&raw[k], &mean[k])) continue;
-        series[count++] = (nr_series){.name = names[k], .style = styles[k], .x = raw[k].x, .y = raw[k].y, .count = raw[k].count, .faint = true};
+        series[count++] = (nr_series){.style = styles[k], .x = raw[k].x, .y = raw[k].y, .count = raw[k].count, .faint = true};
         series[count++] = (nr_series){.name = names[k], .style = styles[k], .x = mean[k].x, .y = mean[k].y, .count = mean[k].count};
     }
     nr_chart c = {.id = "loss", .title = "Training loss", .description = "Cross-entropy in nats per token on the rows of each training step, new and old, with their running means.",
