@@ -23,7 +23,7 @@ static void all_threads_hear_the_same(void **state)
     tiny t;
     question q = {0};
     nr_threads_set(4);
-    tiny_open(&t, &nr_ops_ref_fp32, NR_USE_SHAPES);
+    tiny_open(&t, nr_ops_reference(false), NR_USE_SHAPES);
     q.model = t.model;
     nr_parallel(ASKING, ask, &q);
     assert_int_equal(strlen(q.hex[0]), 64);
@@ -53,7 +53,7 @@ static void computed_once(void **state)
     nr_error err = {0};
     nr_model_options opt = {.use = NR_USE_SHAPES};
     char first[65], second[65], path[160];
-    tiny_open(&t, &nr_ops_ref_fp32, NR_USE_SHAPES);
+    tiny_open(&t, nr_ops_reference(false), NR_USE_SHAPES);
     tiny_ok(nr_model_fingerprint(t.model, first, &err), &err);
     snprintf(path, sizeof path, "%s/model/model.safetensors", t.folder);
     change(path);
