@@ -44,7 +44,7 @@ says err 'absent.gguf'
 expect 2 tree/quickstart --speed 3
 says err 'unknown argument "--speed"'
 expect 0 tree/quickstart --help
-[ -z "$(awk 'length > 100' out)" ] || fail "help is too wide"
+[ -z "$(awk 'length > 80' out)" ] || fail "help is too wide"
 
 # A run shorter than the usual warm-up warms up for half its steps, and says so.
 run=tree/runs/quickstart-fast/run
