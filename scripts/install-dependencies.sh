@@ -34,15 +34,19 @@ for package in $packages; do
 done
 [ -n "$missing" ] || exit 0
 
+by_hand="apt-get update && apt-get install --no-install-recommends$missing"
 as_root=
 if [ "$(id -u)" -ne 0 ]; then
   if ! command -v sudo >/dev/null 2>&1; then
-    echo "Missing packages, and neither root nor sudo to install them:$missing" >&2
+    printf 'Missing packages, and neither root nor sudo to install them. As root:\n  %s\n' "$by_hand" >&2
     exit 1
   fi
   as_root=sudo
 fi
 echo "Installing Debian packages:$missing" >&2
-$as_root apt-get -qq update >&2
 # shellcheck disable=SC2086 # a list of words
-$as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install $missing >&2
+if ! { $as_root apt-get -qq update &&
+  $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install $missing; } >&2; then
+  printf 'The packages could not be installed. As root:\n  %s\n' "$by_hand" >&2
+  exit 1
+fi

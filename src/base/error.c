@@ -3,7 +3,8 @@
  * a single line in the caller's nr_error.
  *
  * File names and fields come from outside, so control characters (newlines,
- * terminal escapes) are replaced before they reach a terminal or a log.
+ * terminal escapes) and bytes that aren't UTF-8 are replaced before they reach a
+ * terminal or a log.
  */
 #include <errno.h>
 #include <string.h>
@@ -45,10 +46,24 @@ static void trim_split_character(char *s, size_t n)
     if (n - (start - 1) < want) s[start - 1] = '\0';
 }
 
+/* Bytes of the UTF-8 character at s; 0: a control character, or none at all. */
+static size_t printable(const unsigned char *s)
+{
+    if (s[0] < 0x80) return s[0] >= 0x20 && s[0] != 0x7F;
+    size_t n = s[0] >= 0xF0 ? 4 : s[0] >= 0xE0 ? 3 : 2;
+    if (s[0] < 0xC2 || s[0] > 0xF4 || (s[0] == 0xC2 && s[1] < 0xA0)) return 0; /* 0xC2 0x80 to 0x9F: controls */
+    for (size_t i = 1; i < n; i++)
+        if ((s[i] & 0xC0) != 0x80) return 0;
+    return n;
+}
+
 static void clean_line(char *s)
 {
-    for (; *s; s++)
-        if ((unsigned char)*s < 0x20 || *s == 0x7F) *s = '?';
+    while (*s) {
+        size_t n = printable((unsigned char *)s);
+        if (n == 0) *s = '?';
+        s += n ? n : 1;
+    }
 }
 
 nr_status nr_fail(nr_error *err, nr_status s, const char *fmt, ...)

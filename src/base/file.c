@@ -91,8 +91,11 @@ nr_status nr_make_folders(const char *path, nr_error *err)
         if (*p != '/' && *p != '\0') continue;
         char end = *p;
         *p = '\0';
-        if (*copy && mkdir(copy, 0777) != 0 && !nr_path_is_folder(copy))
+        int number = *copy && mkdir(copy, 0777) != 0 ? errno : 0;
+        if (number && !nr_path_is_folder(copy)) {
+            errno = number; /* not that of the look whether it is there */
             st = nr_fail_errno(err, "can't make the folder", copy);
+        }
         *p = end;
         if (end == '\0') break;
     }

@@ -73,6 +73,8 @@ static nr_status load(nr_model *m, nr_error *err)
     float *row = NULL;
     nr_status st;
     size_t step = c->C * m->ops->real_size;
+    NR_GO(nr_alloc(&m->fingerprint, 1, sizeof *m->fingerprint, "fingerprint", err));
+    pthread_mutex_init(&m->fingerprint->lock, NULL);
     NR_GO(nr_linear_pool_new(&m->pool, m->ops, err));
     NR_GO(nr_alloc(&m->layers, c->L, sizeof *m->layers, "layers", err));
     NR_GO(nr_alloc(&m->norms, 2 * c->L + 1, step, "norms", err));
@@ -132,6 +134,8 @@ void nr_model_close(nr_model *m)
             if (m->layers[l].site[s]) m->ops->linear_free(m->layers[l].site[s]);
     if (m->head) m->ops->linear_free(m->head);
     nr_linear_pool_free(m->pool);
+    if (m->fingerprint) pthread_mutex_destroy(&m->fingerprint->lock);
+    free(m->fingerprint);
     free(m->layers);
     free(m->norms);
     nr_model_file_close(m->file);

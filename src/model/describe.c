@@ -2,6 +2,7 @@
  * describe.c - what a model is, for people and programs.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "model/model.h"
 
@@ -15,7 +16,14 @@ char *nr_model_describe(const nr_model *m, bool with_tensors)
 
 nr_status nr_model_fingerprint(const nr_model *m, char hex[65], nr_error *err)
 {
-    nr_status st = nr_model_file_fingerprint(m->file, hex, err);
-    if (!m->quantised) nr_model_file_forget(m->file);
+    nr_fingerprint *f = m->fingerprint;
+    nr_status st = NR_OK;
+    pthread_mutex_lock(&f->lock);
+    if (!f->hex[0]) {
+        st = nr_model_file_fingerprint(m->file, f->hex, err);
+        if (!m->quantised) nr_model_file_forget(m->file);
+    }
+    memcpy(hex, f->hex, sizeof f->hex);
+    pthread_mutex_unlock(&f->lock);
     return st;
 }

@@ -8,6 +8,8 @@
 #ifndef NR_MODEL_H
 #define NR_MODEL_H
 
+#include <pthread.h>
+
 #include "kernels/linear_quant.h"
 #include "kernels/ops.h"
 
@@ -30,6 +32,12 @@ typedef struct {
     void *d_norm1, *d_norm2;        /* (C) real or NULL */
 } nr_layer;
 
+/* The file's hash, from the first time it was asked for: any thread may be the first. */
+typedef struct {
+    pthread_mutex_t lock;
+    char hex[65];                   /* "": not yet */
+} nr_fingerprint;
+
 struct nr_model {
     nr_model_file *file;
     const nr_config *config;
@@ -43,6 +51,7 @@ struct nr_model {
     bool quantised;                 /* what can stay in its blocks does */
     nr_products products;           /* with the layers' matrices */
     nr_linear_pool *pool;           /* the shared packings of those matrices */
+    nr_fingerprint *fingerprint;
 };
 
 /* As nr_model_open with a chosen backend (tests use the references). */

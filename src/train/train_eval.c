@@ -292,6 +292,15 @@ static nr_status extended_batch(nr_trainer *t, int domain, size_t batch, size_t 
     return score_rows(t, domain, batch, used, err);
 }
 
+/* One count over both domains: what is left is then of the same work as what was done. */
+static void say_progress(nr_trainer *t, int domain, size_t next)
+{
+    const nr_validation *v = &t->val;
+    size_t old = v->end[NR_OLD] - v->first[NR_OLD], all = old + v->end[NR_NEW] - v->first[NR_NEW];
+    size_t done = next - v->first[domain] + (domain == NR_NEW ? old : 0);
+    nr_progress(t->listener, "validating", (double)done, (double)all, 0, "batches");
+}
+
 static nr_status own_batches(nr_trainer *t, int domain, nr_error *err)
 {
     nr_validation *v = &t->val;
@@ -299,8 +308,7 @@ static nr_status own_batches(nr_trainer *t, int domain, nr_error *err)
         size_t used = fill(t, domain, batch * t->B);
         if (!v->have_backbone) NR_TRY(backbone_batch(t, domain, batch, used, err));
         NR_TRY(extended_batch(t, domain, batch, used, err));
-        nr_progress(t->listener, "validating", (double)(batch + 1 - v->first[domain]), (double)(v->end[domain] - v->first[domain]), 0,
-                    "batches");
+        say_progress(t, domain, batch + 1);
     }
     return NR_OK;
 }

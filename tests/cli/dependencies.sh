@@ -44,3 +44,23 @@ expect 0 sh "$install" --tests
 says calls "install libgumbo-dev valgrind"
 [ ! -s out ] || fail "prints on stdout"
 expect 2 sh "$install" --everything
+
+# Neither root nor sudo, or a sudo that refuses: what to type as root is said in one line.
+cat >bin/id <<'S'
+#!/bin/sh
+echo 1000
+S
+chmod +x bin/id
+expect 0 sh "$install"
+grep -q sudo calls || fail "another user than root installs without sudo"
+printf '#!/bin/sh\necho "sudo: a password is required" >&2\nexit 1\n' >bin/sudo
+expect 1 sh "$install"
+says err "a password is required"
+says err "  apt-get update && apt-get install --no-install-recommends libgumbo-dev"
+rm bin/sudo calls
+mkdir only
+for tool in sh grep env; do ln -s "$(command -v $tool)" only/; done
+expect 1 env PATH="$FOLDER/bin:$FOLDER/only" sh "$install"
+says err "neither root nor sudo"
+says err "  apt-get update && apt-get install --no-install-recommends libgumbo-dev"
+[ ! -e calls ] || fail "calls apt-get without the right to"

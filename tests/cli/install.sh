@@ -1,5 +1,5 @@
 # cmake --install: program, library, header, pkg-config file, man page and
-# completions; a small C program builds and runs against them.
+# completions; a small C program and the example build and run against them.
 . "${SOURCE:?}/tests/cli/lib.sh"
 : "${BUILD:?}"
 if grep -q '^NRES_SANITIZE:STRING=.' "$BUILD/CMakeCache.txt"; then
@@ -53,3 +53,18 @@ PKG_CONFIG_PATH=$(dirname "$pc")
 ${CC:-cc} -std=c17 -Wall -Wextra -Werror -pedantic try.c -o try $(pkg-config --cflags --libs nres) || fail "try.c doesn't build"
 ./try >out || fail "try: exit code $?"
 says out "/no/such/model"
+
+# The example extends, measures and generates outside the tree; where it can't, it says why in one line.
+# shellcheck disable=SC2046 # words
+${CC:-cc} -std=c17 -Wall -Wextra -Werror -pedantic "$SOURCE/examples/extend.c" -o example $(pkg-config --cflags --libs nres) ||
+  fail "examples/extend.c doesn't build"
+. "$SOURCE/tests/cli/lib_train.sh"
+expect 0 ./example model old.txt new.txt run "le de la"
+says out 'finished after 4 steps'
+says out '"bits_per_byte"'
+grep -q '^le de la.' out || fail "nothing was generated: $(tail -1 out)"
+[ -s run/extension.safetensors ] || fail "the example left no extension"
+expect 1 ./example model old.txt absent.txt other "le"
+one_line err
+says err 'absent.txt'
+

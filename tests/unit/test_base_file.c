@@ -168,6 +168,10 @@ static void folders_are_made_and_removed(void **state)
     assert_int_equal(nr_write_file(file, "x", 1, &err), NR_OK);
     assert_int_equal(nr_make_folders(blocked, &err), NR_E_IO);
     assert_non_null(strstr(err.message, "a/b/file"));
+    assert_int_equal(symlink("nowhere", link), 0);
+    assert_int_equal(nr_make_folders(link, &err), NR_E_IO);
+    assert_non_null(strstr(err.message, "a/out: can't make the folder: File exists")); /* of making it, not of looking for it */
+    assert_int_equal(unlink(link), 0);
     assert_int_equal(nr_make_folders(outside, &err), NR_OK);
     assert_int_equal(symlink(outside, link), 0);
     assert_int_equal(nr_remove_folder(a, &err), NR_OK);

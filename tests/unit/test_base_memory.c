@@ -12,6 +12,8 @@ static void error_is_one_clean_line(void **state)
     assert_int_equal(nr_fail(&err, NR_E_FORMAT, "%s: bad \033[31m field", "a\nb"), NR_E_FORMAT);
     assert_int_equal(err.status, NR_E_FORMAT);
     assert_string_equal(err.message, "a?b: bad ?[31m field");
+    nr_fail(&err, NR_E_FORMAT, "%s", "\xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80 \xFFx \xE2\x82 \xC2\x9B" "31m \xC3");
+    assert_string_equal(err.message, "\xC3\xA9 \xE2\x82\xAC \xF0\x9F\x98\x80 ?x ?? ??31m ?");
     assert_int_equal(nr_fail(NULL, NR_E_IO, "nobody listens"), NR_E_IO);
     errno = ENOENT;
     assert_int_equal(nr_fail_errno(&err, "can't open", "x/y"), NR_E_IO);

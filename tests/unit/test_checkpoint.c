@@ -387,9 +387,10 @@ static void best_is_the_lowest(void **state)
     free(config);
 }
 
-/* The listener hears every line of metrics.jsonl, and a line for people per validation. */
+/* The listener hears every line of metrics.jsonl, a line for people per validation, and how far that is. */
 typedef struct {
-    size_t steps, evals, lines;
+    size_t steps, evals, lines, whole;
+    double validated; /* batches of the validation under way */
 } heard;
 
 static void hear_event(void *user, const char *json)
@@ -406,11 +407,22 @@ static void hear_line(void *user, const char *line)
     h->lines += strncmp(line, "step ", 5) == 0;
 }
 
+/* A validation counts up once, over both domains: a count that starts anew would spoil the estimate of what is left. */
+static void hear_progress(void *user, const char *what, double done, double total, double rate, const char *unit)
+{
+    heard *h = user;
+    (void)rate, (void)unit;
+    if (strcmp(what, "validating") != 0) return;
+    assert_true(done == h->validated + 1 && done <= total);
+    h->validated = done < total ? done : 0;
+    h->whole += done == total;
+}
+
 static void listener_hears(void **state)
 {
     (void)state;
     heard h = {0};
-    nr_listener l = {.user = &h, .event = hear_event, .log = hear_line};
+    nr_listener l = {.user = &h, .event = hear_event, .log = hear_line, .progress = hear_progress};
     nr_trainer *t;
     nr_error err;
     nr_settings s = small();
@@ -421,6 +433,7 @@ static void listener_hears(void **state)
     assert_int_equal(h.steps, 7); /* 3, 6, ... 18 and the last */
     assert_int_equal(h.evals, 5); /* 0, 6, 12, 18, 20 */
     assert_int_equal(h.lines, 5);
+    assert_int_equal(h.whole, 5);
 }
 
 int main(void)
