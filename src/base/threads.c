@@ -8,9 +8,15 @@
  * the full size: libgomp ends threads when a team shrinks and would start them
  * again for the next one.
  *
+ * A crew is a team that stays for many calls: its threads look at one number,
+ * the tasks that nobody has taken, and take a share of what they see there, large ones
+ * first. Nothing waits for a thread that took none. They spin, as a call
+ * of a token's walk lasts a few microseconds and the next one follows at once.
+ *
  * The thread sanitizer can't see libgomp's barriers, so a build with it runs
  * the same tasks on POSIX threads, which it understands.
  */
+#include <sched.h>
 #include <stdatomic.h>
 
 #include "base/base.h"
@@ -48,6 +54,8 @@ static void work_off(job *j)
     }
 }
 
+static void team_member(void *data) { work_off(data); }
+
 void nr_threads_set(size_t n)
 {
     size_t most = 4096;
@@ -67,9 +75,7 @@ extern void GOMP_parallel(void (*fn)(void *), void *data, unsigned num_threads, 
 
 static bool inside(void) { return omp_in_parallel(); }
 
-static void team_member(void *data) { work_off(data); }
-
-static void run_team(job *j, size_t threads) { GOMP_parallel(team_member, j, (unsigned)threads, 0); }
+static void run_team(void (*member)(void *), void *data, size_t threads) { GOMP_parallel(member, data, (unsigned)threads, 0); }
 
 #else
 
@@ -79,37 +85,132 @@ static _Thread_local bool in_task;
 
 static bool inside(void) { return in_task; }
 
+typedef struct {
+    void (*member)(void *data);
+    void *data;
+} membership;
+
 static void *run_member(void *data)
 {
+    const membership *m = data;
     in_task = true;
-    work_off(data);
+    m->member(m->data);
     in_task = false;
     return NULL;
 }
 
 #define MOST 64 /* enough for the sanitizer's tests */
 
-static void run_team(job *j, size_t threads)
+static void run_team(void (*member)(void *), void *data, size_t threads)
 {
+    membership m = {member, data};
     pthread_t id[MOST];
     bool started[MOST] = {false};
     threads = NR_MIN(threads, (size_t)MOST);
-    for (size_t i = 1; i < threads; i++) started[i] = pthread_create(&id[i], NULL, run_member, j) == 0;
-    run_member(j);
+    for (size_t i = 1; i < threads; i++) started[i] = pthread_create(&id[i], NULL, run_member, &m) == 0;
+    run_member(&m);
     for (size_t i = 1; i < threads; i++)
         if (started[i]) pthread_join(id[i], NULL);
 }
 
 #endif
 
+/* ---- crews ---- */
+
+#define PATIENCE 4096 /* looks before a waiting thread offers its core to others; some 100 us */
+
+typedef struct {
+    _Alignas(64) atomic_size_t left; /* tasks nobody has taken; 0 between calls */
+    _Alignas(64) atomic_size_t done;
+    _Alignas(64) size_t tasks; /* these three change only while `left` is 0 and `done` is tasks */
+    void (*task)(void *context, size_t i);
+    void *context;
+    size_t share; /* one of so many parts of what is left is taken at once */
+    bool busy;    /* the leader is in a call */
+    atomic_bool over;
+    void (*lead)(void *context);
+    void *lead_context;
+} crew;
+
+static _Thread_local crew *leads; /* the crew whose leader this thread is */
+
+static void look_again(size_t *looks)
+{
+    if (++*looks > PATIENCE) sched_yield();
+#if defined(__x86_64__)
+    else __builtin_ia32_pause();
+#endif
+}
+
+/* Takes and runs tasks while some are left. */
+static void help(crew *c)
+{
+    size_t left = atomic_load_explicit(&c->left, memory_order_relaxed);
+    while (left > 0) {
+        /* c->share is fixed before the first task is there, and for good */
+        size_t count = NR_MAX(left / c->share, (size_t)1);
+        if (!atomic_compare_exchange_weak_explicit(&c->left, &left, left - count, memory_order_acquire, memory_order_relaxed)) continue;
+        size_t begin = c->tasks - left;
+        for (size_t i = begin; i < begin + count; i++) c->task(c->context, i);
+        atomic_fetch_add_explicit(&c->done, count, memory_order_release);
+        left = atomic_load_explicit(&c->left, memory_order_relaxed);
+    }
+}
+
+static void crew_call(crew *c, size_t tasks, void (*task)(void *context, size_t i), void *context)
+{
+    size_t looks = 0;
+    c->busy = true;
+    c->tasks = tasks;
+    c->task = task;
+    c->context = context;
+    atomic_store_explicit(&c->done, 0, memory_order_relaxed);
+    atomic_store_explicit(&c->left, tasks, memory_order_release);
+    help(c);
+    while (atomic_load_explicit(&c->done, memory_order_acquire) < tasks) look_again(&looks);
+    c->busy = false;
+}
+
+static void crew_member(void *data)
+{
+    crew *c = data;
+    if (leads == c) {
+        c->lead(c->lead_context);
+        atomic_store_explicit(&c->over, true, memory_order_release);
+        return;
+    }
+    for (size_t looks = 0; !atomic_load_explicit(&c->over, memory_order_acquire); look_again(&looks)) {
+        if (atomic_load_explicit(&c->left, memory_order_relaxed) == 0) continue;
+        help(c);
+        looks = 0;
+    }
+}
+
+void nr_crew(void (*lead)(void *context), void *context)
+{
+    size_t threads = nr_threads_get();
+    if (threads <= 1 || leads || inside()) {
+        lead(context);
+        return;
+    }
+    crew c = {.share = 2 * threads, .lead = lead, .lead_context = context};
+    leads = &c;
+    run_team(crew_member, &c, threads);
+    leads = NULL;
+}
+
 void nr_parallel(size_t tasks, void (*task)(void *context, size_t i), void *context)
 {
     size_t threads = nr_threads_get();
+    if (tasks > 1 && leads && !leads->busy) {
+        crew_call(leads, tasks, task, context);
+        return;
+    }
     if (tasks <= 1 || threads <= 1 || inside()) {
         for (size_t i = 0; i < tasks; i++) task(context, i);
         return;
     }
     /* some eight runs a thread: few enough to keep neighbours together, enough to even out */
     job j = {.tasks = tasks, .task = task, .context = context, .run = NR_MAX(tasks / (8 * threads), (size_t)1)};
-    run_team(&j, threads);
+    run_team(team_member, &j, threads);
 }

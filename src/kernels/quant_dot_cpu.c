@@ -281,17 +281,10 @@ static void round_all(const nr_int8_rows *to, const void *x, nr_dtype act, size_
         __VA_ARGS__                \
     }
 
-#if defined(__AVX512F__)
-typedef float f16 __attribute__((vector_size(64)));
-#endif
-
 typedef struct {
-#if defined(__AVX512F__)
-    f16 wide[ROWS][2]; /* as sum, of two groups side by side */
-#endif
     f8 sum[ROWS][2]; /* a d w q, by lanes; odd and even groups */
     f8 offset[ROWS]; /* b d sum q */
-    f4 minimum[ROWS]; /* of the types with blocks of 32: lane 1, and 3 of the second of a pair */
+    f4 minimum[ROWS]; /* of the types with blocks of 32: lane 1 */
 } sums;
 
 INLINE void add_group(f8 *sum, f8 scale, i32 products) { *sum = multiply_add(scale, to_float(products), *sum); }
@@ -312,96 +305,20 @@ INLINE void group_32(sums *s, const uint8_t *w, nr_dtype type, const nr_int8_row
     });
 }
 
-#if defined(__AVX512F__)
-
-/* Two blocks of 32, w and w + bytes, at once: the same in vectors of 64 bytes. */
-INLINE __m512i pair_of_nibbles(const uint8_t *a, const uint8_t *b)
-{
-    __m512i v = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)a));
-    v = _mm512_mask_broadcast_i32x4(v, 0xff00, _mm_loadu_si128((const __m128i *)(const void *)b));
-    const __m512i shift = _mm512_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4, 0, 0, 0, 0, 4, 4, 4, 4);
-    return _mm512_and_si512(_mm512_srlv_epi32(v, shift), _mm512_set1_epi8(15));
-}
-
-INLINE __m512i dot_pair(__m512i w, __m512i q)
-{
-#if defined(__AVX512VNNI__)
-    return _mm512_dpbusd_epi32(_mm512_setzero_si512(), w, q);
-#else
-    return _mm512_madd_epi16(_mm512_maddubs_epi16(w, q), _mm512_set1_epi16(1));
-#endif
-}
-
-INLINE void pair_32(sums *s, const uint8_t *w, size_t bytes, nr_dtype type, const nr_int8_rows *x, size_t row, size_t nx,
-                    size_t group, size_t turn)
-{
-    const uint8_t *w2 = w + bytes;
-    size_t head = type == NR_Q4_1 ? 4 : 2;
-    __m512i v;
-    if (type == NR_Q8_0) {
-        __m256i a = (__m256i)load32(w + head), b = (__m256i)load32(w2 + head);
-        v = _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
-    } else {
-        v = pair_of_nibbles(w + head, w2 + head);
-    }
-    uint32_t halfs[2]; /* scale and minimum of both; without a minimum that half has no meaning */
-    memcpy(&halfs[0], w, 4);
-    memcpy(&halfs[1], w2, 4);
-    f4 scale = (f4)_mm_cvtph_ps(_mm_insert_epi32(_mm_cvtsi32_si128((int)halfs[0]), (int)halfs[1], 1));
-    const __m512i spread = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 2, 2);
-    const __mmask64 minus = type == NR_Q8_0 ? _mm512_movepi8_mask(v) : 0;
-    if (type == NR_Q8_0) v = _mm512_abs_epi8(v);
-    EACH_ROW(nx, {
-        size_t at = (row + r) * x->blocks + group;
-        f4 d_sum;
-        memcpy(&d_sum, x->d_sum + 2 * at, sizeof d_sum);
-        f4 d = scale * d_sum;
-        __m512i q = _mm512_loadu_si512(x->q + at * NR_INT8_BLOCK);
-        if (type == NR_Q8_0) q = _mm512_mask_sub_epi8(q, minus, _mm512_setzero_si512(), q);
-        __m512 products = _mm512_cvtepi32_ps(dot_pair(v, q));
-        __m512 scales = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512((__m128)d));
-        s->wide[r][turn] = (f16)_mm512_fmadd_ps(scales, products, (__m512)s->wide[r][turn]);
-        if (type == NR_Q4_1) s->minimum[r] += d;
-        if (type == NR_Q4_0) s->minimum[r] += __builtin_shufflevector(scale, scale, 0, 0, 2, 2) * d_sum;
-    });
-}
-
-INLINE f8 halves_added(f16 v)
-{
-    return (f8)_mm512_castps512_ps256((__m512)v) + (f8)_mm512_extractf32x8_ps((__m512)v, 1);
-}
-
-#endif
-
 /* A row of blocks of 32; leaves what it added in sum. */
 INLINE void blocks_32(sums *s, const uint8_t *w, nr_dtype type, const nr_int8_rows *x, size_t row, size_t nx)
 {
     size_t bytes = type == NR_Q4_0 ? 18 : type == NR_Q4_1 ? 20 : 34, g = 0;
-#if defined(__AVX512F__)
-    for (; g + 4 <= x->blocks; g += 4, w += 4 * bytes) {
-        pair_32(s, w, bytes, type, x, row, nx, g, 0);
-        pair_32(s, w + 2 * bytes, bytes, type, x, row, nx, g + 2, 1);
-    }
-    if (g + 2 <= x->blocks) {
-        pair_32(s, w, bytes, type, x, row, nx, g, 0);
-        w += 2 * bytes;
-        g += 2;
-    }
-    EACH_ROW(nx, {
-        s->sum[r][0] = halves_added(s->wide[r][0]);
-        s->sum[r][1] = halves_added(s->wide[r][1]);
-    });
-#else
     for (; g + 2 <= x->blocks; g += 2, w += 2 * bytes) {
         group_32(s, w, type, x, row, nx, g, 0);
         group_32(s, w + bytes, type, x, row, nx, g + 1, 1);
     }
-#endif
     if (g < x->blocks) group_32(s, w, type, x, row, nx, g, 0);
-    EACH_ROW(nx, {
-        s->minimum[r][1] += s->minimum[r][3]; /* lane 3: the second of a pair */
-    });
 }
+
+#if defined(__AVX512F__)
+#include "kernels/quant_quads.h"
+#endif
 
 /* Scales and minima of Q4_K and Q5_K, six bits each in 12 bytes, as eight floats. */
 INLINE void scales_mins(f8 *scales, f8 *mins, const uint8_t *p)
@@ -491,6 +408,14 @@ INLINE void one_row(float *y, size_t pitch, const uint8_t *w, nr_dtype type, con
 
 INLINE void rows_of(float *y, const uint8_t *w, size_t bytes, nr_dtype type, size_t rows, const nr_int8_rows *x, size_t n)
 {
+#if defined(__AVX512F__)
+    if (nr_dtypes[type].block == NR_INT8_BLOCK) {
+        for (size_t o = 0; o < rows; o += W_ROWS)
+            for (size_t r = 0; r < n; r++)
+                quad_rows(y + r * rows + o, w + o * bytes, bytes, type, NR_MIN(rows - o, (size_t)W_ROWS), x, r);
+        return;
+    }
+#endif
     for (size_t o = 0; o < rows; o++, w += bytes) {
         size_t r = 0;
         for (; r + ROWS <= n; r += ROWS) one_row(y + o, rows, w, type, x, r, ROWS);

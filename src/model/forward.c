@@ -50,6 +50,21 @@ nr_hook nr_pass_hook(nr_pass *p, size_t ext, size_t depth, size_t number, const 
                      .scratch = p->s.ext[ext], .row_is_new = p->row_is_new};
 }
 
+/* What extensions add to y beside a matrix that reads x. */
+static nr_status beside(nr_pass *p, size_t d, nr_site s, void *y, nr_slot slot, const void *x, const nr_batch *b, nr_error *err)
+{
+    size_t number;
+    bool own;
+    (void)nr_pass_layer(p, d, &number, &own);
+    for (size_t i = 0; i < p->ext_count; i++) {
+        const nr_method *m = p->ext[i]->method;
+        if (!m->site || !nr_pass_extends(p, i, number, own) || !m->has_site(p->ext[i], s)) continue;
+        nr_hook h = nr_pass_hook(p, i, d, number, b);
+        NR_TRY(m->site(&h, s, y, slot, x, err));
+    }
+    return NR_OK;
+}
+
 /* y = W x, and what extensions add beside W. */
 static nr_status site(nr_pass *p, size_t d, nr_site s, void *y, nr_slot slot, const void *x, bool accumulate,
                       const nr_batch *b, nr_error *err)
@@ -58,12 +73,26 @@ static nr_status site(nr_pass *p, size_t d, nr_site s, void *y, nr_slot slot, co
     bool own;
     const nr_layer *layer = nr_pass_layer(p, d, &number, &own);
     NR_TRY(p->ops->linear(layer->site[s], y, slot, x, b->B * b->T, accumulate, err));
-    for (size_t i = 0; i < p->ext_count; i++) {
-        const nr_method *m = p->ext[i]->method;
-        if (!m->site || !nr_pass_extends(p, i, number, own) || !m->has_site(p->ext[i], s)) continue;
-        nr_hook h = nr_pass_hook(p, i, d, number, b);
-        NR_TRY(m->site(&h, s, y, slot, x, err));
-    }
+    return beside(p, d, s, y, slot, x, b, err);
+}
+
+typedef struct {
+    nr_site site;
+    void *y; /* act */
+} output;
+
+enum { OUTPUTS = 3 };
+
+/* The same of up to OUTPUTS sites that read the same x. */
+static nr_status sites(nr_pass *p, size_t d, const output *list, size_t count, const void *x, const nr_batch *b, nr_error *err)
+{
+    size_t number;
+    bool own;
+    const nr_layer *layer = nr_pass_layer(p, d, &number, &own);
+    nr_product products[OUTPUTS];
+    for (size_t i = 0; i < count; i++) products[i] = (nr_product){layer->site[list[i].site], list[i].y};
+    NR_TRY(p->ops->linear_group(products, count, x, b->B * b->T, err));
+    for (size_t i = 0; i < count; i++) NR_TRY(beside(p, d, list[i].site, list[i].y, NR_ACT, x, b, err));
     return NR_OK;
 }
 
@@ -84,9 +113,8 @@ static nr_status attention(nr_pass *p, size_t d, const nr_layer *layer, nr_saved
     const nr_ops *ops = p->ops;
     size_t n = b->B * b->T;
     ops->rmsnorm(p->s.xn, s->rstd1, s->x_in, layer->norm1, n, c->C, c->norm_eps);
-    NR_TRY(site(p, d, NR_Q, s->q, NR_ACT, p->s.xn, false, b, err));
-    NR_TRY(site(p, d, NR_K, s->k, NR_ACT, p->s.xn, false, b, err));
-    NR_TRY(site(p, d, NR_V, s->v, NR_ACT, p->s.xn, false, b, err));
+    const output qkv[] = {{NR_Q, s->q}, {NR_K, s->k}, {NR_V, s->v}};
+    NR_TRY(sites(p, d, qkv, NR_COUNT(qkv), p->s.xn, b, err));
     ops->rotary(s->q, p->rope, p->pos, n, c->H, c->D, false);
     ops->rotary(s->k, p->rope, p->pos, n, c->K, c->D, false);
     nr_attention a = nr_pass_attention(p, b);
@@ -136,8 +164,8 @@ static nr_status feed_forward(nr_pass *p, size_t d, const nr_layer *layer, size_
     const nr_ops *ops = p->ops;
     size_t n = b->B * b->T;
     ops->rmsnorm(p->s.xn, s->rstd2, s->x_mid, layer->norm2, n, c->C, c->norm_eps);
-    NR_TRY(site(p, d, NR_GATE, s->gate, NR_ACT, p->s.xn, false, b, err));
-    NR_TRY(site(p, d, NR_UP, s->up, NR_ACT, p->s.xn, false, b, err));
+    const output gate_up[] = {{NR_GATE, s->gate}, {NR_UP, s->up}};
+    NR_TRY(sites(p, d, gate_up, NR_COUNT(gate_up), p->s.xn, b, err));
     ops->glu(p->s.h, s->gate, s->up, c->act, n, c->F);
     if (p->observation && !again && !own) { /* |FFN(x)| needs the sum apart from the residual */
         NR_TRY(site(p, d, NR_DOWN, p->s.block_out, NR_REAL, p->s.h, false, b, err));
