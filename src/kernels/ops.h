@@ -163,12 +163,12 @@ struct nr_ops {
     nr_status (*linear_prepare)(nr_linear *w, size_t n, bool weight_gradient, nr_error *err);
     /* y (n,out) [+]= x W^T (+ bias); y real or act as slot says; x (n,in) act. n not prepared: prepares. */
     nr_status (*linear)(nr_linear *w, void *y, nr_slot slot, const void *x, size_t n, bool accumulate, nr_error *err);
-    /* The products of several matrices with the same x (n,in): bit for bit `linear` of each, for less. */
-    nr_status (*linear_group)(const nr_product *list, size_t count, const void *x, size_t n, nr_error *err);
     /* dx (n,in) [+]= dy (n,out) W; dx real or act; dy act */
     nr_status (*linear_back_input)(nr_linear *w, void *dx, nr_slot slot, const void *dy, size_t n, bool accumulate, nr_error *err);
     /* dw (out,in) real += dy (n,out)^T x (n,in); dbias (out) real += or NULL. Same bits on any number of threads. */
     nr_status (*linear_back_weight)(nr_linear *w, void *dw, void *dbias, const void *dy, const void *x, size_t n, nr_error *err);
+    /* The products of several matrices with the same x (n,in): bit for bit `linear` of each, for less. */
+    nr_status (*linear_group)(const nr_product *list, size_t count, const void *x, size_t n, nr_error *err);
 };
 
 /* The table for a compute type on this machine; AUTO resolves to what it has.
