@@ -222,16 +222,26 @@ NR_INLINE void decode_values(size_t heads, float *o, const float *s, const void 
     for (; d < D; d += VW) value_block(heads, 1, o + d, DP, s, act_at(v, d, bf16), stride, n, NR_MIN(D - d, (size_t)VW), bf16);
 }
 
+/* The cache of a layer has left the nearer caches since the last token. */
+NR_INLINE void fetch_rows(const void *p, size_t at, size_t stride, size_t n, size_t D, bool bf16)
+{
+    for (size_t r = 0; r < n; r++)
+        for (size_t d = 0; d < D; d += bf16 ? 32 : 16) __builtin_prefetch(act_at(p, at + r * stride + d, bf16));
+}
+
 /* Up to GROUP heads of a chunk. */
 NR_INLINE void decode_heads(const job *j, size_t heads, const float *q, float *s, float *o, float *max, float *sum, size_t kv,
                             size_t begin, size_t end, bool bf16)
 {
     const nr_attention *a = j->a;
     for (size_t k0 = begin; k0 < end; k0 += KEYS) {
-        size_t n = NR_MIN(end - k0, (size_t)KEYS), at = kv + k0 * a->k_stride;
+        size_t n = NR_MIN(end - k0, (size_t)KEYS), at = kv + k0 * a->k_stride, next = k0 + n;
+        if (k0 == begin) fetch_rows(j->v, at, a->k_stride, n, a->D, bf16);
+        if (next < end) fetch_rows(j->k, kv + next * a->k_stride, a->k_stride, NR_MIN(end - next, (size_t)KEYS), a->D, bf16);
         decode_scores(heads, s, q, act_at(j->k, at, bf16), a->k_stride, n, a->D, bf16);
         for (size_t h = 0; h < heads; h++)
             soften_row(s + h * KEYS, o + h * j->DP, max + h, sum + h, 0, n, padded(n), j->DP, false, 1, false);
+        if (next < end) fetch_rows(j->v, kv + next * a->k_stride, a->k_stride, NR_MIN(end - next, (size_t)KEYS), a->D, bf16);
         decode_values(heads, o, s, act_at(j->v, at, bf16), a->k_stride, n, a->D, bf16);
     }
 }

@@ -235,12 +235,55 @@ INLINE void round_block(const nr_int8_rows *to, size_t block, const void *x, siz
     to->sum[block] = to->d_sum[2 * block + 1] = d * add_up(to_float(sum[0] + sum[1]));
 }
 
+#if defined(__AVX512F__)
+
+INLINE __m512 act16(const void *x, size_t i, bool bf16)
+{
+    if (!bf16) return _mm512_loadu_ps((const float *)x + i);
+    __m256i h = _mm256_loadu_si256((const __m256i *)(const void *)((const uint16_t *)x + i));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+}
+
+/* A whole block, with the bits of round_block. */
+INLINE void round_whole(const nr_int8_rows *to, size_t block, const void *x, size_t at, bool bf16)
+{
+    enum { NOT_FINITE = 0x99 };
+    __m512 v[2] = {act16(x, at, bf16), act16(x, at + 16, bf16)};
+    bool bad = _mm512_fpclass_ps_mask(v[0], NOT_FINITE) | _mm512_fpclass_ps_mask(v[1], NOT_FINITE);
+    float top = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(v[0]), _mm512_abs_ps(v[1])));
+    float d = bad ? NAN : top / 127, inverse = top > 0 ? 127 / top : 0;
+    __m128i q[2];
+    for (size_t k = 0; k < 2; k++) {
+        q[k] = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(v[k], _mm512_set1_ps(inverse))));
+        if (bad) q[k] = _mm_setzero_si128();
+    }
+    __m256i all = _mm256_inserti128_si256(_mm256_castsi128_si256(q[0]), q[1], 1);
+    _mm256_storeu_si256((__m256i *)(void *)(to->q + block * NR_INT8_BLOCK), all);
+    /* 128 + q is unsigned, and eight such bytes are added at once */
+    __m256i sums = _mm256_sad_epu8(_mm256_xor_si256(all, _mm256_set1_epi8(-128)), _mm256_setzero_si256());
+    int low = (int)(_mm256_extract_epi64(sums, 0) + _mm256_extract_epi64(sums, 1)) - 16 * 128;
+    int high = (int)(_mm256_extract_epi64(sums, 2) + _mm256_extract_epi64(sums, 3)) - 16 * 128;
+    to->d[block] = to->d_sum[2 * block] = d;
+    to->half[2 * block] = d * (float)low;
+    to->half[2 * block + 1] = d * (float)high;
+    to->sum[block] = to->d_sum[2 * block + 1] = d * (float)(low + high);
+}
+
+#else
+
+INLINE void round_whole(const nr_int8_rows *to, size_t block, const void *x, size_t at, bool bf16)
+{
+    round_block(to, block, x, at, NR_INT8_BLOCK, bf16);
+}
+
+#endif
+
 INLINE void round_rows(const nr_int8_rows *to, const void *x, size_t n, size_t cols, bool bf16)
 {
     for (size_t r = 0; r < n; r++)
         for (size_t b = 0; b < to->blocks; b++) {
             size_t at = b * NR_INT8_BLOCK, left = cols - at;
-            if (left >= NR_INT8_BLOCK) round_block(to, r * to->blocks + b, x, r * cols + at, NR_INT8_BLOCK, bf16);
+            if (left >= NR_INT8_BLOCK) round_whole(to, r * to->blocks + b, x, r * cols + at, bf16);
             else round_block(to, r * to->blocks + b, x, r * cols + at, left, bf16);
         }
 }
