@@ -8,10 +8,11 @@
  * the full size: libgomp ends threads when a team shrinks and would start them
  * again for the next one.
  *
- * A crew is a team that stays for many calls: its threads look at one number,
- * the tasks that nobody has taken, and take a share of what they see there, large ones
- * first. Nothing waits for a thread that took none. They spin, as a call
- * of a token's walk lasts a few microseconds and the next one follows at once.
+ * A crew is a team that stays for many calls. In each call every thread has a
+ * stretch of neighbouring tasks of its own, so that it goes through memory in
+ * one direction, and takes tasks from the ends of others' stretches when that is
+ * done. Nothing waits for a thread that took none. Idle ones spin, as a call of a
+ * token's walk lasts a few microseconds and the next one follows at once.
  *
  * The thread sanitizer can't see libgomp's barriers, so a build with it runs
  * the same tasks on POSIX threads, which it understands.
@@ -117,22 +118,62 @@ static void run_team(void (*member)(void *), void *data, size_t threads)
 
 /* ---- crews ---- */
 
-#define PATIENCE 4096 /* looks before a waiting thread offers its core to others; some 100 us */
+enum {
+    PATIENCE = 1 << 14, /* looks before a waiting thread offers its core to others; some 100 us */
+    STRETCHES = 64      /* threads beyond only take from others */
+};
 
 typedef struct {
-    _Alignas(64) atomic_size_t left; /* tasks nobody has taken; 0 between calls */
-    _Alignas(64) atomic_size_t done;
-    _Alignas(64) size_t tasks; /* these three change only while `left` is 0 and `done` is tasks */
+    _Alignas(64) _Atomic uint64_t range; /* tasks nobody has taken: the first, and 2^32 times the end */
+} stretch;
+
+typedef struct {
+    stretch own[STRETCHES];
+    _Alignas(64) atomic_size_t calls; /* so far */
+    _Alignas(64) atomic_size_t done;  /* tasks of this one */
+    _Alignas(64) size_t tasks;        /* these three change only while no task is left or running */
     void (*task)(void *context, size_t i);
     void *context;
-    size_t share; /* one of so many parts of what is left is taken at once */
-    bool busy;    /* the leader is in a call */
+    size_t stretches;
+    atomic_size_t members;
     atomic_bool over;
+    bool busy; /* the leader is in a call */
     void (*lead)(void *context);
     void *lead_context;
 } crew;
 
 static _Thread_local crew *leads; /* the crew whose leader this thread is */
+
+static uint64_t range_of(size_t begin, size_t end) { return (uint64_t)begin | (uint64_t)end << 32; }
+
+/* Takes and runs tasks of a stretch: from its begin, or one from its end. Returns how many. */
+static size_t run_stretch(crew *c, stretch *s, bool own)
+{
+    size_t count = 0;
+    uint64_t range = atomic_load_explicit(&s->range, memory_order_relaxed);
+    for (;;) {
+        size_t begin = (uint32_t)range, end = (size_t)(range >> 32);
+        if (begin >= end) break;
+        uint64_t rest = own ? range_of(begin + 1, end) : range_of(begin, end - 1);
+        if (!atomic_compare_exchange_weak_explicit(&s->range, &range, rest, memory_order_acquire, memory_order_relaxed)) continue;
+        c->task(c->context, own ? begin : end - 1);
+        count++;
+        if (!own) break;
+        range = rest;
+    }
+    if (count > 0) atomic_fetch_add_explicit(&c->done, count, memory_order_release);
+    return count;
+}
+
+/* Works until no task is left to take. */
+static void help(crew *c, size_t member)
+{
+    if (member < c->stretches) run_stretch(c, &c->own[member], true);
+    for (size_t k = 1; k <= c->stretches; k++) {
+        stretch *s = &c->own[(member + k) % c->stretches];
+        while (run_stretch(c, s, false) > 0) {}
+    }
+}
 
 static void look_again(size_t *looks)
 {
@@ -142,31 +183,18 @@ static void look_again(size_t *looks)
 #endif
 }
 
-/* Takes and runs tasks while some are left. */
-static void help(crew *c)
-{
-    size_t left = atomic_load_explicit(&c->left, memory_order_relaxed);
-    while (left > 0) {
-        /* c->share is fixed before the first task is there, and for good */
-        size_t count = NR_MAX(left / c->share, (size_t)1);
-        if (!atomic_compare_exchange_weak_explicit(&c->left, &left, left - count, memory_order_acquire, memory_order_relaxed)) continue;
-        size_t begin = c->tasks - left;
-        for (size_t i = begin; i < begin + count; i++) c->task(c->context, i);
-        atomic_fetch_add_explicit(&c->done, count, memory_order_release);
-        left = atomic_load_explicit(&c->left, memory_order_relaxed);
-    }
-}
-
 static void crew_call(crew *c, size_t tasks, void (*task)(void *context, size_t i), void *context)
 {
-    size_t looks = 0;
+    size_t looks = 0, n = c->stretches;
     c->busy = true;
     c->tasks = tasks;
     c->task = task;
     c->context = context;
     atomic_store_explicit(&c->done, 0, memory_order_relaxed);
-    atomic_store_explicit(&c->left, tasks, memory_order_release);
-    help(c);
+    for (size_t i = 0; i < n; i++)
+        atomic_store_explicit(&c->own[i].range, range_of(i * tasks / n, (i + 1) * tasks / n), memory_order_release);
+    atomic_fetch_add_explicit(&c->calls, 1, memory_order_release);
+    help(c, 0);
     while (atomic_load_explicit(&c->done, memory_order_acquire) < tasks) look_again(&looks);
     c->busy = false;
 }
@@ -176,13 +204,20 @@ static void crew_member(void *data)
     crew *c = data;
     if (leads == c) {
         c->lead(c->lead_context);
-        atomic_store_explicit(&c->over, true, memory_order_release);
+        atomic_store_explicit(&c->over, true, memory_order_relaxed);
+        atomic_fetch_add_explicit(&c->calls, 1, memory_order_release);
         return;
     }
-    for (size_t looks = 0; !atomic_load_explicit(&c->over, memory_order_acquire); look_again(&looks)) {
-        if (atomic_load_explicit(&c->left, memory_order_relaxed) == 0) continue;
-        help(c);
+    size_t member = atomic_fetch_add_explicit(&c->members, 1, memory_order_relaxed), seen = 0;
+    for (size_t looks = 0; !atomic_load_explicit(&c->over, memory_order_relaxed);) {
+        size_t calls = atomic_load_explicit(&c->calls, memory_order_acquire);
+        if (calls == seen) {
+            look_again(&looks);
+            continue;
+        }
+        seen = calls;
         looks = 0;
+        help(c, member);
     }
 }
 
@@ -193,7 +228,7 @@ void nr_crew(void (*lead)(void *context), void *context)
         lead(context);
         return;
     }
-    crew c = {.share = 2 * threads, .lead = lead, .lead_context = context};
+    crew c = {.stretches = NR_MIN(threads, (size_t)STRETCHES), .members = 1, .lead = lead, .lead_context = context};
     leads = &c;
     run_team(crew_member, &c, threads);
     leads = NULL;
@@ -202,7 +237,7 @@ void nr_crew(void (*lead)(void *context), void *context)
 void nr_parallel(size_t tasks, void (*task)(void *context, size_t i), void *context)
 {
     size_t threads = nr_threads_get();
-    if (tasks > 1 && leads && !leads->busy) {
+    if (tasks > 1 && tasks <= UINT32_MAX && leads && !leads->busy) {
         crew_call(leads, tasks, task, context);
         return;
     }

@@ -453,6 +453,7 @@ INLINE void rows_of(float *y, const uint8_t *w, size_t bytes, nr_dtype type, siz
 {
 #if defined(__AVX512F__)
     if (nr_dtypes[type].block == NR_INT8_BLOCK) {
+        for (size_t at = 0; at < NR_MIN(rows * bytes, (size_t)AHEAD); at += 64) _mm_prefetch(w + at, _MM_HINT_T0);
         for (size_t o = 0; o < rows; o += W_ROWS)
             for (size_t r = 0; r < n; r++)
                 quad_rows(y + r * rows + o, w + o * bytes, bytes, type, NR_MIN(rows - o, (size_t)W_ROWS), x, r);
