@@ -153,6 +153,8 @@ int32_t nr_session_sample(nr_session *s, const nr_sampling *how)
 {
     size_t V = s->model->config->V, window = how->repetition_window;
     if (!s->logits) return -1;
+    bool penalised = how->repetition_penalty > 0 && how->repetition_penalty != 1;
+    if (how->temperature <= 0 && !penalised) return nr_sampling_best(s->logits, V);
     size_t seen = window == 0 || window > s->position ? s->position : window;
     nr_sampling_distribution(s->p, s->order, s->logits, V, s->ids + s->position - seen, seen, how);
     return nr_sampling_draw(s->p, V, nr_rng_uniform(how->seed, NR_RNG_SAMPLE, s->position));
