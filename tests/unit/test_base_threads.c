@@ -86,6 +86,7 @@ static void inner(void *context, size_t i)
 {
     pthread_t *who = context;
     who[i] = pthread_self();
+    sched_yield(); /* time for another thread to take the next one, if it could */
 }
 
 static void outer(void *context, size_t i)
