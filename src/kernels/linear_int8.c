@@ -322,7 +322,7 @@ nr_status nr_linear_int8_can(const nr_ops *ops, nr_error *err)
 #if defined(__x86_64__)
     vnni = nr_runs_avx512vnni();
 #endif
-    dnnl_status_t s = vnni && ops->linear_new == nr_linear_cpu_new ? dnnl_engine_create(&engine, dnnl_cpu, 0) : dnnl_unimplemented;
+    dnnl_status_t s = vnni && ops->linear_new == nr_linear_cpu_new ? nr_dnnl_engine(&engine) : dnnl_unimplemented;
     if (s == dnnl_success) s = nr_packing_choose(&p, engine, 64, 64, dnnl_s8);
     if (engine) dnnl_engine_destroy(engine);
     if (s == dnnl_success) return NR_OK;

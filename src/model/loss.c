@@ -13,9 +13,20 @@ nr_status nr_pass_logits(nr_pass *p, const void **logits, size_t row, size_t cou
         return nr_fail(err, NR_E_USAGE, "logits: expected rows within %zu and at most %zu of them, found %zu from %zu",
                        p->rows, p->head_rows, count, row);
     const void *x = nr_at(p, p->s.final_xn, NR_ACT, row * p->config->C);
-    NR_TRY(p->ops->linear(p->model->head, p->logits, NR_REAL, x, count, false, err));
-    *logits = p->logits;
+    NR_TRY(p->ops->linear(p->model->head, p->s.logits, NR_REAL, x, count, false, err));
+    *logits = p->s.logits;
     return NR_OK;
+}
+
+nr_status nr_pass_logits_beside(nr_pass *p, const void **logits, const void **other, const void *hidden, size_t row,
+                                size_t count, nr_error *err)
+{
+    if (2 * count > p->head_rows)
+        return nr_fail(err, NR_E_USAGE, "logits: expected at most %zu rows beside others, found %zu", p->head_rows / 2, count);
+    void *second = nr_at(p, p->s.logits, NR_REAL, count * p->config->V);
+    NR_TRY(nr_pass_logits(p, logits, row, count, err));
+    *other = second;
+    return p->ops->linear(p->model->head, second, NR_REAL, hidden, count, false, err);
 }
 
 const void *nr_pass_hidden(const nr_pass *p)
@@ -29,11 +40,11 @@ static nr_status chunk(nr_pass *p, const nr_batch *b, size_t row, size_t count, 
     const nr_config *c = p->config;
     const void *logits;
     NR_TRY(nr_pass_logits(p, &logits, row, count, err));
-    void *d_logits = backward ? p->d_logits : NULL;
+    void *d_logits = backward ? p->s.d_logits : NULL;
     p->ops->cross_entropy(p->nll + row, d_logits, logits, b->targets + row, 1.0 / (double)b->step_tokens, count, c->V);
     if (!backward) return NR_OK;
     return p->ops->linear_back_input(p->model->head, nr_at(p, p->s.block_out, NR_REAL, row * c->C), NR_REAL,
-                                     p->d_logits, count, false, err);
+                                     p->s.d_logits, count, false, err);
 }
 
 static void add_up(const nr_pass *p, const nr_batch *b, nr_losses *sum)

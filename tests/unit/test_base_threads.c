@@ -82,6 +82,31 @@ static void tasks_run_at_the_same_time(void **state)
     assert_int_equal(arrived[0] + arrived[1], 2);
 }
 
+typedef struct {
+    int arrived[2];
+    pthread_t who[2];
+} meeting;
+
+static void meet_and_note(void *context, size_t i)
+{
+    meeting *m = context;
+    m->who[i] = pthread_self();
+    meet(m->arrived, i);
+}
+
+/* The rows that a thread wrote are in its caches: it gets the same stretch of tasks in call after call. */
+static void a_share_stays_with_its_thread(void **state)
+{
+    (void)state;
+    nr_threads_set(2);
+    for (int call = 0; call < 50; call++) {
+        meeting m = {0};
+        nr_parallel(2, meet_and_note, &m);
+        assert_true(pthread_equal(m.who[0], pthread_self()));
+        assert_false(pthread_equal(m.who[1], pthread_self()));
+    }
+}
+
 static void inner(void *context, size_t i)
 {
     pthread_t *who = context;
@@ -219,6 +244,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_task_runs_once),       cmocka_unit_test(neighbours_stay_together),
         cmocka_unit_test(a_thread_held_up_leaves_its_work_to_others),
+        cmocka_unit_test(a_share_stays_with_its_thread),
         cmocka_unit_test(tasks_run_at_the_same_time), cmocka_unit_test(nested_calls_run_in_place),
         cmocka_unit_test(results_are_visible_after_the_call), cmocka_unit_test(default_is_all_cores),
         cmocka_unit_test(a_crew_runs_every_task_once), cmocka_unit_test(a_crew_runs_tasks_at_the_same_time),
