@@ -208,7 +208,7 @@ def lora(model, rank):
     peft = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=[s.split(".")[1] for s in SITES]))
     for name, p in peft.named_parameters():
         if p.requires_grad:
-            p.data = (0.4 * torch.randn(p.shape)).float().double()
+            p.data = (0.15 * torch.randn(p.shape)).float().double()
             yield name.replace(".default", ""), p
     model.peft = [peft]  # in a list: not a submodule
 
