@@ -132,14 +132,15 @@ typedef struct {
     X(system, E, frozen_products, 0, 0, 2, "compute|int8-forward|int8", "P", "type of the products with frozen layers in training: as --compute, or int8")             \
     X(system, E, recompute, 0, 0, 1, "none|layer", "R", "what the backward pass computes again instead of keeping")                                                 \
     X(system, E, frozen, 0, 0, 1, "packed|quantised", "F", "the backbone's matrices: packed for products once, or kept in the file's quantised blocks")              \
-    X(method, E, method, 0, 0, 2, "neutral|lora|llama-pro", "NAME", "extension method")                                                                             \
+    X(method, S, method, "neutral", 0, 0, "", "NAME", "extension method; nres methods lists them")                                                                  \
     X(method, F, extra, 20, 0.01, 1000, "", "PERCENT", "extra weights, per cent of all backbone weights")                                                           \
-    X(method, U, width, 0, 0, 1e6, "", "M", "adapter width (LoRA: rank; llama-pro: blocks); overrides --extra")                                                     \
+    X(method, U, width, 0, 0, 1e6, "", "M", "adapter width (LoRA: rank; llama-pro: blocks; attention: heads; prefix: positions); overrides --extra")                \
     X(method, S, layers, "all", 0, 0, "", "LIST", "extended layers: all, or a list such as 0-9,20,29")                                                              \
     X(method, E, gate, 0, 0, 3, "elu|relu|sigmoid|none", "G", "gate of the adapter")                                                                                \
     X(method, B, gate_bias, 0, 0, 1, "", "", "give the gate a bias")                                                                                                \
     X(method, E, init, 0, 0, 1, "low|he", "I", "initial variance of W_in and W_gate: low s/(C L), he 2/C")                                                          \
-    X(method, F, init_scale, 1, 0, 1e6, "", "S", "s of the low init")                                                                                               \
+    X(method, F, init_scale, 1, 0, 1e6, "", "S", "s of the low init; prefix: the variance itself")                                                                  \
+    X(method, E, placement, 0, 0, 1, "parallel|serial", "P", "neutral, adapter: beside the FFN, reading its input, or after it, reading its output")               \
     X(method, E, gate_init, 0, 0, 2, "low|he|zero", "I", "initial variance of the gate's w")                                                                        \
     X(method, B, l1, 1, 0, 1, "", "", "local loss: l1 of the adapter's output on old rows")                                                                         \
     X(method, F, alpha, 1, 0, 1e9, "", "X", "weight of the l1 loss")                                                                                                \
@@ -149,7 +150,12 @@ typedef struct {
     X(method, F, beta, 1, 0, 1e9, "", "X", "weight of the cross-entropy loss")                                                                                      \
     X(method, B, lm_to_gate, 1, 0, 1, "", "", "let the language-model gradient reach the gate's w")                                                                 \
     X(method, F, lora_scale, 0, 0, 1e6, "", "S", "LoRA s in W + (s/R) B A; 0: 2 R")                                                                                 \
-    X(method, S, lora_targets, "gate,up,down", 0, 0, "", "LIST", "LoRA's matrices: q,k,v,o,gate,up,down")
+    X(method, S, lora_targets, "gate,up,down", 0, 0, "", "LIST", "matrices of LoRA and loramoe: q,k,v,o,gate,up,down")                                               \
+    X(method, U, experts, 0, 0, 64, "", "E", "experts of a mixture; 0: loramoe 8, moe-ct 4")                                                                        \
+    X(method, F, balance, 0.1, 0, 1e6, "", "X", "loramoe: weight of the localized balance loss; 0: none")                                                           \
+    X(method, F, balance_delta, 0.1, 0, 1, "", "X", "loramoe: how much more an expert of the text's own half may be used")                                         \
+    X(method, E, fusion, 0, 0, 1, "constant|sigmoid", "F", "moe-ct: g of (1-g) FFN + g mixture: a constant, or sigmoid(w.x)")                                       \
+    X(method, F, fusion_share, 0.5, 0, 1, "", "G", "moe-ct: the constant g")
 
 #define NR_SETTING_TYPE_U size_t
 #define NR_SETTING_TYPE_F double

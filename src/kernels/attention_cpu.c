@@ -65,12 +65,12 @@ NR_INLINE void pack_tile(const job *j, size_t task, bool bf16)
 }
 
 /* Scores of one row [0, cols), times scale, become weights against the running
- * maximum; the row of o and the sum follow a larger maximum. pairs: the weights
- * are left as bf16 at the begin of the row. */
-NR_INLINE void soften_row(float *s, float *o, float *max, float *sum, size_t begin, size_t end, size_t cols, size_t DP,
-                          bool fresh, float scale, bool pairs)
+ * maximum; the row of o and the sum follow a larger maximum. Seen are [0, shared)
+ * and [begin, end). pairs: the weights are left as bf16 at the begin of the row. */
+NR_INLINE void soften_row(float *s, float *o, float *max, float *sum, size_t shared, size_t begin, size_t end, size_t cols,
+                          size_t DP, bool fresh, float scale, bool pairs)
 {
-    for (size_t i = 0; i < begin; i++) s[i] = -INFINITY;
+    for (size_t i = shared; i < begin; i++) s[i] = -INFINITY;
     for (size_t i = end; i < cols; i++) s[i] = -INFINITY;
     vf top = vset(*max), total = {0};
     for (size_t i = 0; i < cols; i += VW) {
@@ -119,8 +119,9 @@ NR_INLINE void query_tile(const job *j, float *lane, size_t b, size_t h, size_t 
     for (size_t r = 0; r < n; r++) {
         max[r] = -INFINITY;
         sum[r] = 0;
-        if (first) begin = NR_MIN(begin, (size_t)first[r]);
+        if (first) begin = NR_MIN(begin, a->shared + (size_t)first[r]);
     }
+    if (a->shared > 0) begin = 0;
     const void *from = act_at(j->q, ((b * a->Tq + t0) * a->H + h) * a->D, bf16);
     if (pairs) pair_rows(q, from, a->H * a->D, n, QUERIES, a->D);
     else pack_rows(q, from, a->H * a->D, n, QUERIES, a->D, a->scale, bf16);
@@ -131,8 +132,8 @@ NR_INLINE void query_tile(const job *j, float *lane, size_t b, size_t h, size_t 
         product(s, KEYS, q, pairs ? DP / 2 : DP, 1, kt, KEYS, n, cols, pairs ? (a->D + 1) / 2 : a->D, false, pairs);
         for (size_t r = 0; r < n; r++)
             soften_row(s + r * KEYS, o + r * DP, max + r, sum + r,
-                       first ? visible_begin((size_t)first[r], k0, cols) : 0, visible_end(a->start + t0 + r, k0, cols),
-                       cols, DP, fresh, pairs ? a->scale : 1, pairs);
+                       visible_shared(a, k0, cols), first ? visible_begin(a->shared + (size_t)first[r], k0, cols) : 0,
+                       visible_end(a->start + t0 + r, k0, cols), cols, DP, fresh, pairs ? a->scale : 1, pairs);
         product(o, DP, s, KEYS, 1, v, DP, n, DP, pairs ? (seen + 1) / 2 : seen, !fresh, pairs);
     }
     store_rows(j, b, h, t0, n, o, max, sum, bf16);
@@ -231,7 +232,7 @@ NR_INLINE void fetch_rows(const void *p, size_t at, size_t stride, size_t n, siz
 
 /* Up to GROUP heads of a chunk. */
 NR_INLINE void decode_heads(const job *j, size_t heads, const float *q, float *s, float *o, float *max, float *sum, size_t kv,
-                            size_t begin, size_t end, bool bf16)
+                            size_t first, size_t begin, size_t end, bool bf16)
 {
     const nr_attention *a = j->a;
     for (size_t k0 = begin; k0 < end; k0 += KEYS) {
@@ -240,7 +241,8 @@ NR_INLINE void decode_heads(const job *j, size_t heads, const float *q, float *s
         if (next < end) fetch_rows(j->k, kv + next * a->k_stride, a->k_stride, NR_MIN(end - next, (size_t)KEYS), a->D, bf16);
         decode_scores(heads, s, q, act_at(j->k, at, bf16), a->k_stride, n, a->D, bf16);
         for (size_t h = 0; h < heads; h++)
-            soften_row(s + h * KEYS, o + h * j->DP, max + h, sum + h, 0, n, padded(n), j->DP, false, 1, false);
+            soften_row(s + h * KEYS, o + h * j->DP, max + h, sum + h, visible_shared(a, k0, n), visible_begin(first, k0, n), n,
+                       padded(n), j->DP, false, 1, false);
         if (next < end) fetch_rows(j->v, kv + next * a->k_stride, a->k_stride, NR_MIN(end - next, (size_t)KEYS), a->D, bf16);
         decode_values(heads, o, s, act_at(j->v, at, bf16), a->k_stride, n, a->D, bf16);
     }
@@ -250,8 +252,8 @@ NR_INLINE void decode_chunk(const job *j, size_t task, bool bf16)
 {
     const nr_attention *a = j->a;
     size_t chunks = chunks_of(a), chunk = task % chunks, head = task / chunks % a->K, b = task / chunks / a->K, heads = a->H / a->K;
-    size_t first = a->first ? (size_t)a->first[b] : 0, kv = b * a->k_batch + head * a->D, DP = j->DP;
-    size_t begin = NR_MAX(chunk * CHUNK, first), end = NR_MIN((chunk + 1) * CHUNK, j->keys);
+    size_t first = a->first ? a->shared + (size_t)a->first[b] : 0, kv = b * a->k_batch + head * a->D, DP = j->DP;
+    size_t begin = NR_MAX(chunk * CHUNK, a->shared > 0 ? 0 : first), end = NR_MIN((chunk + 1) * CHUNK, j->keys);
     float *o = j->lanes + task * chunk_size(a), *max = o + heads * DP, *sum = max + heads, *q = sum + heads, *s = q + heads * DP;
     pack_rows(q, act_at(j->q, (b * a->H + head * heads) * a->D, bf16), a->D, heads, heads, a->D, a->scale, bf16);
     memset(o, 0, heads * DP * sizeof *o);
@@ -261,7 +263,7 @@ NR_INLINE void decode_chunk(const job *j, size_t task, bool bf16)
     }
     for (size_t h = 0, n; h < heads; h += n) {
         n = NR_MIN(heads - h, (size_t)GROUP);
-#define HEADS(count) decode_heads(j, count, q + h * DP, s + h * KEYS, o + h * DP, max + h, sum + h, kv, begin, end, bf16)
+#define HEADS(count) decode_heads(j, count, q + h * DP, s + h * KEYS, o + h * DP, max + h, sum + h, kv, first, begin, end, bf16)
         switch (n) {
         case 1: HEADS(1); break;
 #if VW == 16

@@ -129,6 +129,14 @@ typedef struct {
 
 enum { INIT_PIECE = 1 << 14 };
 
+/* One draw in 22 is beyond 2; drawn again at an index of its own. */
+static double normal_within(uint64_t seed, uint64_t index, double most)
+{
+    double v = nr_rng_normal(seed, NR_RNG_INIT, index);
+    for (uint64_t again = 1; fabs(v) > most && again < 16; again++) v = nr_rng_normal(seed, NR_RNG_INIT, again << 60 | index);
+    return fabs(v) > most ? 0 : v;
+}
+
 static void init_piece(void *context, size_t piece)
 {
     const init_job *job = context;
@@ -137,13 +145,13 @@ static void init_piece(void *context, size_t piece)
     size_t begin = piece * INIT_PIECE, end = NR_MIN(begin + INIT_PIECE, p->shape[0] * p->shape[1]);
     void *value = nr_param_value(job->e, p);
     uint64_t seed = job->e->settings.seed;
-    double scale = sqrt(p->init_variance);
+    double scale = sqrt(p->init_variance), most = p->init_truncated ? 2 : INFINITY;
     for (size_t i = begin; i < end; i++) {
         uint64_t index = (uint64_t)p->number << 40 | i;
         if (p->init_uniform > 0)
             nr_real_set(ops, value, i, p->init_uniform * (2 * nr_rng_uniform(seed, NR_RNG_INIT, index) - 1));
         else if (scale > 0)
-            nr_real_set(ops, value, i, scale * nr_rng_normal(seed, NR_RNG_INIT, index));
+            nr_real_set(ops, value, i, scale * normal_within(seed, index, most));
     }
 }
 
@@ -217,6 +225,7 @@ static nr_status create(nr_extension **out, const nr_model *m, const nr_settings
     e->settings = *s;
     e->on = true;
     e->method = method;
+    if (method->settle) method->settle(&e->settings);
     NR_GO(parse_layers(e, err));
     NR_GO(method->declare(e, err));
     if (e->param_count == 0 || e->weights == 0) {
@@ -236,12 +245,9 @@ done:
 
 nr_status nr_extension_new(nr_extension **out, const nr_model *m, const nr_settings *s, nr_error *err)
 {
-    const nr_setting *which = nr_setting_find("method");
-    char name[64];
+    const nr_method *method;
     *out = NULL;
-    nr_setting_get(s, which, name, sizeof name);
-    const nr_method *method = nr_method_find(name);
-    if (!method) return nr_fail(err, NR_E_USAGE, "--method: no method is called %s", name);
+    NR_TRY(nr_method_named(&method, s->method.s, err));
     nr_extension *e;
     NR_TRY(create(&e, m, s, method, err));
     nr_status st = NR_OK;

@@ -33,11 +33,10 @@ nr_model_options nr_train_model_options(const nr_settings *s)
 static nr_status settle(nr_trainer *t, bool resumed, nr_error *err)
 {
     nr_settings *s = &t->s;
-    char name[64];
+    const nr_method *method;
     NR_TRY(nr_settings_check(s, err));
-    nr_setting_get(s, nr_setting_find("method"), name, sizeof name);
-    const nr_method *method = nr_method_find(name);
-    if (!method) return nr_fail(err, NR_E_USAGE, "--method: no method is called %s", name);
+    NR_TRY(nr_method_named(&method, s->method.s, err));
+    if (method->settle) method->settle(s);
     if (s->learning_rate == 0) s->learning_rate = method->learning_rate;
     size_t asked = s->micro_batch_size, ranks = nr_train_ranks(t), share = s->batch_size / ranks;
     NR_TRY(nr_train_share_batch(&t->B, s, ranks, resumed, err));

@@ -74,6 +74,22 @@ CASE(lora_recompute, true, true, "method", "lora", "width", "2", "lora_targets",
 CASE(llama_pro, false, false, "method", "llama-pro", "width", "1")
 CASE(llama_pro_recompute, true, true, "method", "llama-pro", "width", "1")
 
+CASE(serial_elu, false, true, "method", "neutral", "width", "5", "gate", "elu", "alpha", "3", "placement", "serial")
+CASE(adapter, false, false, "method", "adapter", "width", "8")
+CASE(adapter_serial, true, false, "method", "adapter", "width", "8", "placement", "serial")
+CASE(houlsby, false, false, "method", "houlsby", "width", "3")
+CASE(houlsby_recompute, true, true, "method", "houlsby", "width", "2", "layers", "1,3")
+CASE(attention, false, false, "method", "attention", "width", "2")
+CASE(attention_recompute, true, true, "method", "attention", "width", "1", "layers", "1-3")
+CASE(prefix, false, false, "method", "prefix", "width", "3", "init_scale", "0.5")
+CASE(prefix_recompute, true, true, "method", "prefix", "width", "2", "layers", "1,2")
+
+CASE(loramoe, false, false, "method", "loramoe", "width", "2", "experts", "4", "balance", "0.7", "balance_delta", "0.3")
+CASE(loramoe_attention, true, true, "method", "loramoe", "width", "1", "experts", "3", "lora_targets", "q,k,v,o", "layers", "1,2")
+CASE(moe_ct, false, false, "method", "moe-ct", "width", "3", "experts", "3")
+CASE(moe_ct_sigmoid, true, true, "method", "moe-ct", "width", "2", "experts", "2", "fusion", "sigmoid", "layers", "1,3")
+CASE(moextend, false, false, "method", "moextend", "width", "2")
+
 /* lm_to_gate off: the gate's gradient is the cross-entropy's alone, so a
  * difference quotient of the whole loss doesn't apply. Without the local loss
  * it must be exactly zero, and with it the same as lm_to_gate on minus the
@@ -122,7 +138,10 @@ int main(void)
         cmocka_unit_test(relu_sum), cmocka_unit_test(sigmoid_ce), cmocka_unit_test(sigmoid_ce_l1_a),
         cmocka_unit_test(no_gate), cmocka_unit_test(lora_all),
         cmocka_unit_test(lora_recompute), cmocka_unit_test(llama_pro), cmocka_unit_test(llama_pro_recompute),
-        cmocka_unit_test(gate_cut_from_lm),
+        cmocka_unit_test(serial_elu), cmocka_unit_test(adapter), cmocka_unit_test(adapter_serial), cmocka_unit_test(houlsby),
+        cmocka_unit_test(houlsby_recompute), cmocka_unit_test(attention), cmocka_unit_test(attention_recompute),
+        cmocka_unit_test(prefix), cmocka_unit_test(prefix_recompute), cmocka_unit_test(loramoe), cmocka_unit_test(loramoe_attention),
+        cmocka_unit_test(moe_ct), cmocka_unit_test(moe_ct_sigmoid), cmocka_unit_test(moextend), cmocka_unit_test(gate_cut_from_lm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
