@@ -270,13 +270,16 @@ nr_status nr_tokenizer_decode(const nr_tokenizer *t, const int32_t *ids, size_t 
 
 typedef struct nr_extension nr_extension;
 
-/* A fresh extension: an exact identity on the backbone. */
+/* A fresh extension: an exact identity on the backbone, unless the method's definition is none (prefix, moe-ct). */
 nr_status nr_extension_new(nr_extension **out, const nr_model *m, const nr_settings *s, nr_error *err);
 /* Loads RUN, RUN/best or an extension folder. Refuses another backbone than
- * the one it was trained on, unless allow_other (equal shapes then). */
+ * the one it was trained on, unless allow_other (equal shapes then). A folder
+ * of PEFT's LoRA is loaded too; it doesn't say which weights it was trained on. */
 nr_status nr_extension_load(nr_extension **out, const nr_model *m, const char *folder,
                             bool allow_other, nr_error *err);
 nr_status nr_extension_save(const nr_extension *e, const char *folder, nr_error *err);
+/* As PEFT keeps it: adapter_config.json, adapter_model.safetensors. Method lora only. */
+nr_status nr_extension_save_peft(const nr_extension *e, const char *folder, nr_error *err);
 void nr_extension_close(nr_extension *e);
 size_t nr_extension_weights(const nr_extension *e);
 /* On (the default) or off; off is the backbone bit for bit. */

@@ -314,7 +314,7 @@ char *nr_extension_describe(const nr_extension *e)
     return text;
 }
 
-static nr_status write_weights(const nr_extension *e, const char *path, nr_error *err)
+nr_status nr_extension_write_weights(const nr_extension *e, const char *path, nr_error *err)
 {
     const nr_ops *ops = e->model->ops;
     nr_tensor *tensors = NULL;
@@ -359,7 +359,7 @@ nr_status nr_extension_write(const nr_extension *e, const char *folder, const js
     json_object_set_new(j, "backbone", json_pack("{s:s, s:s}", "name", e->model->config->name, "sha256", hex));
     if (record) json_object_set(j, "training", (json_t *)record);
     else if (e->record) json_object_set(j, "training", e->record);
-    NR_GO(write_weights(e, weights, err));
+    NR_GO(nr_extension_write_weights(e, weights, err));
     NR_GO(nr_json_save(j, config, err));
 done:
     json_decref(j);
@@ -403,6 +403,25 @@ static nr_status read_weights(nr_extension *e, const char *path, nr_error *err)
 done:
     free(piece);
     nr_safetensors_close(file);
+    return st;
+}
+
+nr_status nr_extension_from(nr_extension **out, const nr_model *m, const nr_settings *s, const char *weights, nr_error *err)
+{
+    const nr_method *method;
+    nr_extension *e;
+    nr_status st = NR_OK;
+    *out = NULL;
+    NR_TRY(nr_method_named(&method, s->method.s, err));
+    NR_TRY(create(&e, m, s, method, err));
+    if (e->values) {
+        NR_GO(read_weights(e, weights, err));
+        NR_GO(nr_extension_repack(e, err));
+    }
+    *out = e;
+    return NR_OK;
+done:
+    nr_extension_close(e);
     return st;
 }
 
@@ -466,6 +485,13 @@ nr_status nr_extension_load(nr_extension **out, const nr_model *m, const char *f
     char *weights = nr_path_join(folder, "extension.safetensors");
     if (!config || !weights) {
         st = nr_fail(err, NR_E_MEMORY, "%s: not enough memory to load", folder);
+        goto done;
+    }
+    char *peft = nr_path_join(folder, "adapter_config.json");
+    bool is_peft = peft && !nr_path_exists(config) && nr_path_exists(peft);
+    free(peft);
+    if (is_peft) {
+        st = nr_extension_load_peft(out, m, folder, err);
         goto done;
     }
     if (!nr_path_exists(config)) {

@@ -163,6 +163,12 @@ double nr_extension_budget(const struct nr_extension *e);
 /* Writes config and weights; record may be NULL. Files appear atomically,
  * the weights first. */
 nr_status nr_extension_write(const struct nr_extension *e, const char *folder, const json_t *record, nr_error *err);
+/* The weights alone, as a safetensors file. */
+nr_status nr_extension_write_weights(const nr_extension *e, const char *path, nr_error *err);
+/* One of these settings, its values from a file of tensors with its parameters' names. */
+nr_status nr_extension_from(nr_extension **out, const nr_model *m, const nr_settings *s, const char *weights, nr_error *err);
+/* extension_peft.c: LoRA from PEFT's folder. It names no backbone to check. */
+nr_status nr_extension_load_peft(nr_extension **out, const nr_model *m, const char *folder, nr_error *err);
 /* Real number i of a buffer, and the other way: parameters in float or double. */
 double nr_real_get(const nr_ops *ops, const void *buffer, size_t i);
 void nr_real_set(const nr_ops *ops, void *buffer, size_t i, double value);

@@ -2,7 +2,8 @@
 
 LoRA and prefix tuning are PEFT's own; the others are a few lines each around a
 frozen transformers model. Writes tests/fixtures/methods/golden.safetensors: for
-each case the batch, the trained weights, the losses and all gradients.
+each case the batch, the trained weights, the losses and all gradients; and
+peft_lora, the LoRA of its case as PEFT itself saves it.
 
     python tests/golden/gen_methods.py
 """
@@ -210,6 +211,8 @@ def lora(model, rank):
         if p.requires_grad:
             p.data = (0.15 * torch.randn(p.shape)).float().double()
             yield name.replace(".default", ""), p
+    peft.save_pretrained(os.path.join(fixtures, "methods", "peft_lora"))
+    os.remove(os.path.join(fixtures, "methods", "peft_lora", "README.md"))
     model.peft = [peft]  # in a list: not a submodule
 
 
