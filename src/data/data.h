@@ -7,9 +7,13 @@
 
 #include "tokenizer/tokenizer.h"
 
-/* ---- unpack.c: bytes of a file, plain, gzip or zstd by its magic, in bounded memory ---- */
+/* ---- unpack.c: bytes of a file, plain or packed (gzip, zstd; with libarchive bzip2, xz) by its magic, in bounded memory ---- */
 typedef struct nr_unpack nr_unpack;
 nr_status nr_unpack_open(nr_unpack **out, const char *path, nr_error *err);
+/* Adds the file's own bytes to the hash as they are read; the hash stays the caller's. */
+nr_status nr_unpack_open_hashed(nr_unpack **out, const char *path, nr_sha256 *hash, nr_error *err);
+/* Reads the rest of the file for the hash's sake; nothing can be read from it afterwards. */
+nr_status nr_unpack_drain(nr_unpack *u, nr_error *err);
 /* Up to n further bytes; *got = 0 at the end. A file that ends early or is
  * broken is an error that says where. */
 nr_status nr_unpack_read(nr_unpack *u, void *buf, size_t n, size_t *got, nr_error *err);
