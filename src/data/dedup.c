@@ -133,6 +133,7 @@ nr_status nr_dedup(const nr_dedup_work *w, bool documents, nr_counts *c, const n
     if (st == NR_OK) st = nr_make_folders(w->folder, err);
     if (st == NR_OK) st = nr_flow_key(w->inputs, w->settings, key, err);
     if (st == NR_OK) st = nr_bits_open(&d.gone, bits, key, &found, err);
+    if (st == NR_OK && found) st = nr_remove_folder(keys, err); /* killed after the bits were whole */
     if (st == NR_OK && !found) st = find_repeats(&d, bits, keys, key, l, err);
     if (st == NR_OK) st = nr_flow_run(&f, c, NULL, l, err);
     nr_bits_close(&d.gone);

@@ -157,7 +157,6 @@ static nr_status find_repeats(near *d, const char *bits, const char *keys, const
     if (st == NR_OK) st = nr_partitions_repeats(&d->spread, compare, d, err);
     if (st == NR_OK) st = nr_bits_finish(&d->gone, bits, key, err);
     if (d->signatures.data) nr_map_close(&d->signatures);
-    unlink(signatures);
     nr_partitions_close(&d->spread);
     return st;
 }
@@ -193,7 +192,9 @@ nr_status nr_near_dedup(const nr_dedup_work *w, double least, nr_counts *c, cons
     if (st == NR_OK) st = nr_make_folders(w->folder, err);
     if (st == NR_OK) st = nr_flow_key(w->inputs, w->settings, key, err);
     if (st == NR_OK) st = nr_bits_open(&d.gone, bits, key, &found, err);
+    if (st == NR_OK && found) st = nr_remove_folder(keys, err); /* killed after the bits were whole */
     if (st == NR_OK && !found) st = find_repeats(&d, bits, keys, signatures, key, l, err);
+    if (st == NR_OK) unlink(signatures);
     if (st == NR_OK) st = nr_flow_run(&f, c, NULL, l, err);
     nr_bits_close(&d.gone);
     free(bits);

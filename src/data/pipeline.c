@@ -11,8 +11,13 @@
  * that is complete is recognised by its state, so a second call starts where
  * the first one ended.
  */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include "data/dedup.h"
 #include "data/pipeline.h"
@@ -37,6 +42,7 @@ typedef struct {
     char key[65];
     nr_inputs between;     /* parts of the pass before */
     char *before;          /* its folder */
+    int lock;              /* descriptor of the result's folder */
 } pipeline;
 
 static nr_status describe(pipeline *p)
@@ -124,10 +130,53 @@ static nr_status compare_pass(pipeline *p, bool near, bool last)
     return st;
 }
 
+/* ---- the folder ---- */
+
+static bool half_written(const char *name)
+{
+    static const char *const ours[] = {"part-", "state.json", "manifest.json", "signatures"};
+    for (size_t i = 0; i < NR_COUNT(ours); i++)
+        if (strncmp(name, ours[i], strlen(ours[i])) == 0) return strstr(name, ".tmp-") != NULL;
+    return false;
+}
+
+/* Removes the half-written files of a process that was killed. */
+static nr_status sweep(const char *folder, nr_error *err)
+{
+    DIR *d = opendir(folder);
+    if (!d) return errno == ENOENT ? NR_OK : nr_fail_errno(err, "can't open the folder", folder);
+    for (struct dirent *e; (e = readdir(d));)
+        if (half_written(e->d_name)) unlinkat(dirfd(d), e->d_name, 0);
+    closedir(d);
+    return NR_OK;
+}
+
+/* One process at a time works on a folder; the lock goes with the descriptor. */
+static nr_status lock(pipeline *p)
+{
+    const char *folder = p->options->folder;
+    NR_TRY(nr_make_folders(folder, p->err));
+    p->lock = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (p->lock < 0) return nr_fail_errno(p->err, "can't open the folder", folder);
+    if (flock(p->lock, LOCK_EX | LOCK_NB) != 0)
+        return errno == EWOULDBLOCK ? nr_fail(p->err, NR_E_IO, "%s: another process is working on it", folder)
+                                    : nr_fail_errno(p->err, "can't lock", folder);
+    NR_TRY(sweep(folder, p->err));
+    NR_TRY(sweep(p->text, p->err));
+    static const char *const passes[] = {"read", "dedup", "near"};
+    nr_status st = NR_OK;
+    for (size_t i = 0; i < NR_COUNT(passes) && st == NR_OK; i++) {
+        char *path = nr_path_join(p->work, passes[i]);
+        st = path ? sweep(path, p->err) : nr_fail(p->err, NR_E_MEMORY, "%s: out of memory", folder);
+        free(path);
+    }
+    return st;
+}
+
 /* What was only needed on the way goes. */
 static nr_status clear_up(const pipeline *p)
 {
-    static const char *const names[] = {"repeats.bits", "near.bits"};
+    static const char *const names[] = {"state.json", "repeats.bits", "near.bits"};
     for (size_t i = 0; i < NR_COUNT(names); i++) {
         char *path = nr_path_join(p->text, names[i]);
         if (!path) return nr_fail(p->err, NR_E_MEMORY, "%s: out of memory", p->text);
@@ -150,9 +199,10 @@ static nr_status all_passes(pipeline *p)
 
 nr_status nr_pipeline_run(const nr_pipeline_options *o, nr_counts *counts, const nr_listener *l, nr_error *err)
 {
-    pipeline p = {.options = o, .counts = counts, .listener = l, .err = err};
+    pipeline p = {.options = o, .counts = counts, .listener = l, .err = err, .lock = -1};
     bool complete = false;
     nr_status st = prepare(&p);
+    if (st == NR_OK) st = lock(&p);
     if (st == NR_OK) st = nr_manifest_load(o->folder, p.key, counts, &complete, err);
     if (st == NR_OK && complete) nr_say(l, "%s is complete already", o->folder);
     if (st == NR_OK) st = complete ? clear_up(&p) : all_passes(&p);
@@ -165,5 +215,6 @@ nr_status nr_pipeline_run(const nr_pipeline_options *o, nr_counts *counts, const
     free(p.work);
     free(p.first);
     free(p.before);
+    if (p.lock >= 0) close(p.lock);
     return st;
 }

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "data/flow.h"
-#include "data/prep.h"
 #include "data/quality.h"
 #include "data/text_model.h"
 
@@ -28,7 +27,8 @@ static nr_status take_document(void *user, const nr_record *r, nr_error *err)
 {
     trainer *t = user;
     size_t n = NR_MIN(r->text.size, JUDGED);
-    uint64_t hash = nr_words_hash(r->text.data, r->text.size, NULL);
+    uint64_t hash = 0xCBF29CE484222325u;
+    for (size_t i = 0; i < n; i++) hash = (hash ^ (unsigned char)r->text.data[i]) * 0x100000001B3u;
     bool held = nr_rng_uniform(1, NR_RNG_SPLIT, hash) < t->training->held_out;
     t->line.size = 0;
     nr_buffer_printf(&t->line, "__label__%s ", t->label);
