@@ -3,8 +3,8 @@
  *
  * Walks the tree once and leaves out what can't be text (scripts, forms'
  * fields, pictures), what is furniture by its element and place (navigation,
- * asides, lists right under the body, footers at the end) and what is
- * furniture by its names (html_names.c). Everything else is kept, headings,
+ * asides, lists right under the body, footers at the end, boxes of links) and
+ * what is furniture by its names (html_names.c). Everything else is kept, headings,
  * lists, tables and code too: what of it is worth training on is for later
  * steps to say.
  */
@@ -28,6 +28,8 @@ typedef struct {
     bool space;            /* a blank is owed */
     int tabs;              /* cells ended since the last text */
     int pre, lists;
+    int links;             /* elements "a" around the node */
+    size_t link_bytes;     /* of text written inside links */
     size_t indent;         /* blanks at the start of a line of preformatted text */
     size_t number[MAX_LISTS]; /* of the last item; SIZE_MAX: a list without numbers */
     char mark[32];         /* of an item that has no text yet */
@@ -85,7 +87,7 @@ static void add_blank(walk *w, unsigned char c)
 
 static void add_text(walk *w, const char *s)
 {
-    size_t n = strlen(s);
+    size_t n = strlen(s), before = w->out->size;
     for (size_t i = 0, k; i < n; i += k) {
         unsigned char c = (unsigned char)s[i];
         uint32_t code = c;
@@ -109,6 +111,7 @@ static void add_text(walk *w, const char *s)
         nr_buffer_add(w->out, s + i, run);
         k = run;
     }
+    if (w->links > 0) w->link_bytes += w->out->size - before;
 }
 
 /* ---- what is left out ---- */
@@ -257,6 +260,14 @@ static void visit_children(walk *w, const GumboNode *node, size_t level)
     w->lists -= list;
 }
 
+/* Deep in a page, a box whose text is mostly links is a way to other pages. What it wrote is taken back. */
+static bool is_link_box(const walk *w, GumboTag t, size_t start, size_t links)
+{
+    size_t text = w->out->size - start;
+    bool box = (t == GUMBO_TAG_DIV && w->depth >= 5) || (t == GUMBO_TAG_ARTICLE && w->depth >= 2);
+    return box && !w->options->everything && text > 0 && (double)(w->link_bytes - links) > 0.6 * (double)text;
+}
+
 static void visit_element(walk *w, const GumboNode *node, size_t level)
 {
     const GumboElement *e = &node->v.element;
@@ -278,9 +289,18 @@ static void visit_element(walk *w, const GumboNode *node, size_t level)
     bool below_body = e->tag != GUMBO_TAG_HTML && e->tag != GUMBO_TAG_BODY;
     if (breaks) owe(w, breaks);
     if (e->tag == GUMBO_TAG_LI) begin_item(w);
+    size_t start = w->out->size, links = w->link_bytes;
     w->depth += below_body;
+    w->links += e->tag == GUMBO_TAG_A;
     visit_children(w, node, level);
+    w->links -= e->tag == GUMBO_TAG_A;
     w->depth -= below_body;
+    if (is_link_box(w, e->tag, start, links)) {
+        w->out->size = start;
+        w->out->data[start] = 0;
+        w->link_bytes = links;
+        w->dropped++;
+    }
     if (breaks) owe(w, breaks);
     if (e->tag == GUMBO_TAG_LI) w->mark[0] = 0; /* an item without text */
     if (e->tag == GUMBO_TAG_TD || e->tag == GUMBO_TAG_TH) w->tabs++;
