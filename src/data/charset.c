@@ -26,7 +26,8 @@ static const char *const meanings[][2] = {
     {"iso-8859-1", "CP1252"},    {"iso8859-1", "CP1252"},        {"iso_8859-1", "CP1252"},     {"latin1", "CP1252"},
     {"latin-1", "CP1252"},       {"us-ascii", "CP1252"},         {"ascii", "CP1252"},          {"iso-8859-9", "CP1254"},
     {"latin5", "CP1254"},        {"iso-8859-11", "CP874"},       {"tis-620", "CP874"},         {"x-mac-roman", "MACINTOSH"},
-    {"utf-16", "UTF-16LE"},      {"x-cp1252", "CP1252"},         {"x-cp1251", "CP1251"},       {"cp1252", "CP1252"}};
+    {"utf-16", "UTF-16LE"},      {"x-cp1252", "CP1252"},         {"x-cp1251", "CP1251"},       {"cp1252", "CP1252"},
+    {"windows-1252", "CP1252"},  {"windows-1251", "CP1251"}};
 
 /* What iconv calls the label, NULL where it knows none of that name. */
 static const char *meaning(const char *label)
@@ -82,7 +83,7 @@ static double misread(const char *s, size_t n, const char *charset)
         char *to = out;
         size_t room = sizeof out;
         if (iconv(cd, &in, &left, &to, &room) != (size_t)-1 || errno == E2BIG) continue;
-        if (errno == EINVAL) break; /* the piece ends inside a character */
+        if (errno == EINVAL && all < n) break; /* the piece ends inside a character */
         bad++, in++, left--;
     }
     iconv_close(cd);
