@@ -289,7 +289,7 @@ static nr_status work(run *r)
         NR_TRY(work_batch(r));
         double files = (double)r->flow->inputs->count;
         double done = (double)r->at.file + (r->reader ? nr_reader_fraction(r->reader) : 0);
-        nr_progress(r->listener, r->flow->title, done, files, r->read_bytes / 1e6 / NR_MAX(nr_clock() - r->started, 1e-9), "MB/s");
+        nr_progress(r->listener, r->flow->title, done, files, r->read_bytes / 1e6 / NR_MAX(nr_clock() - r->started, 1e-9), "MB");
         if (r->part.bytes >= part_bytes) NR_TRY(end_part(r));
     }
     NR_TRY(end_part(r));
