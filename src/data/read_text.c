@@ -1,0 +1,163 @@
+/*
+ * read_text.c - the first step: a record of any kind becomes paragraphs of
+ * UTF-8, or is dropped and counted. A paragraph is lines up to an empty one;
+ * lines keep no blanks at their ends, and no two empty lines follow another.
+ */
+#include <string.h>
+
+#include "data/prep.h"
+#include "data/read_formats.h"
+
+/* Takes text over as lines and paragraphs; white space and what can't be seen goes. */
+static void tidy(nr_buffer *out, const char *s, size_t n)
+{
+    size_t empty = 0;
+    for (size_t i = 0; i < n;) {
+        const char *stop = memchr(s + i, '\n', n - i);
+        size_t end = stop ? (size_t)(stop - s) : n, from = i;
+        i = end + 1;
+        while (end > from && strchr(" \t\r\f\v", s[end - 1]) && s[end - 1]) end--;
+        if (end == from) {
+            empty++;
+            continue;
+        }
+        if (out->size > 0) nr_buffer_text(out, empty ? "\n\n" : "\n");
+        empty = 0;
+        for (size_t k = from; k < end; k++) {
+            unsigned char c = (unsigned char)s[k];
+            size_t run = k; /* runs of what needs no look are copied at once */
+            while (run < end && ((unsigned char)s[run] >= 0x20 || s[run] == '\t') && (unsigned char)s[run] != 0x7F &&
+                   (unsigned char)s[run] != 0xEF && (unsigned char)s[run] != 0xC2 && (unsigned char)s[run] != 0xE2)
+                run++;
+            if (run > k) {
+                nr_buffer_add(out, s + k, run - k);
+                k = run - 1;
+            } else if (c == 0xC2 && k + 1 < end && (unsigned char)s[k + 1] == 0xA0) { /* no-break space */
+                nr_buffer_text(out, " ");
+                k++;
+            } else if (c == 0xC2 && k + 1 < end && (unsigned char)s[k + 1] == 0xAD) { /* soft hyphen */
+                k++;
+            } else if (c == 0xEF && k + 2 < end && memcmp(s + k, "\xEF\xBB\xBF", 3) == 0) {
+                k += 2;
+            } else if (c == 0xE2 && k + 2 < end && memcmp(s + k, "\xE2\x80\x8B", 3) == 0) { /* zero-width space */
+                k += 2;
+            } else if (c >= 0x80) {
+                nr_buffer_add(out, s + k, 1);
+            }
+        }
+    }
+}
+
+/* A source is one line of UTF-8, not too long. */
+static void tidy_source(nr_record *r)
+{
+    nr_buffer out = {0};
+    for (size_t i = 0, k; i < r->source.size && out.size < 2000; i += k) {
+        uint32_t c;
+        k = nr_utf8_read(r->source.data + i, r->source.size - i, &c);
+        if (k == 0 || c < 0x20 || c == 0x7F)
+            k = NR_MAX(k, (size_t)1), nr_buffer_text(&out, "?");
+        else
+            nr_buffer_add(&out, r->source.data + i, k);
+    }
+    if (out.size == 0) nr_buffer_text(&out, "?");
+    nr_buffer_free(&r->source);
+    r->source = out;
+}
+
+/* A row's fields; false: no row. */
+static bool open_row(nr_record *r, const char *field)
+{
+    json_t *j = NULL;
+    const char *text = NULL, *source = NULL, *language = NULL;
+    static const char *const names[] = {"source", "url", "id", "title"};
+    if (nr_json_parse(&j, r->text.data, r->text.size, "row", NULL) == NR_OK && json_is_object(j)) {
+        const json_t *page = json_object_get(j, "html"), *plain = json_object_get(j, field);
+        r->kind = json_is_string(plain) ? NR_RECORD_TEXT : NR_RECORD_PAGE;
+        text = json_string_value(json_is_string(plain) ? plain : page);
+        for (size_t i = 0; i < NR_COUNT(names) && !source; i++) source = json_string_value(json_object_get(j, names[i]));
+        language = json_string_value(json_object_get(j, "language"));
+    }
+    if (text) {
+        size_t n = json_string_length(json_is_string(json_object_get(j, field)) ? json_object_get(j, field) : json_object_get(j, "html"));
+        nr_buffer copy = {0};
+        nr_buffer_add(&copy, text, n);
+        if (source) r->source.size = 0, nr_buffer_text(&r->source, source);
+        if (language && strlen(language) < sizeof r->language) {
+            snprintf(r->language, sizeof r->language, "%s", language);
+            r->language_share = json_number_value(json_object_get(j, "language_share"));
+        }
+        snprintf(r->charset, sizeof r->charset, "utf-8");
+        nr_buffer_free(&r->text);
+        r->text = copy;
+    }
+    json_decref(j);
+    return text != NULL;
+}
+
+static nr_status extract(const nr_read_options *o, nr_record *r, nr_counts *c, nr_buffer *out, uint64_t **why, nr_error *err)
+{
+    nr_buffer utf8 = {0};
+    nr_error own;
+    size_t dropped = 0;
+    nr_status st = NR_OK;
+    if (!nr_charset_to_utf8(&utf8, r->text.data ? r->text.data : "", r->text.size, r->charset, true)) {
+        *why = &c->v.read_bad_charsets;
+    } else if (o->pages_as_they_are) {
+        nr_buffer_add(out, utf8.data, utf8.size);
+    } else {
+        st = nr_html_main(out, utf8.data ? utf8.data : "", utf8.size, &o->main, &dropped, r->source.data, &own);
+        if (st == NR_E_UNSUPPORTED || (st == NR_E_MEMORY && !out->failed)) *why = &c->v.read_refused_pages, st = NR_OK;
+        if (st != NR_OK && err) *err = own;
+    }
+    c->v.read_elements += dropped;
+    nr_buffer_free(&utf8);
+    return st;
+}
+
+static nr_status convert(const nr_read_options *o, nr_record *r, nr_counts *c, nr_buffer *out, uint64_t **why, nr_error *err)
+{
+    nr_buffer plain = {0};
+    nr_status st = NR_OK;
+    const char *s = r->text.data ? r->text.data : "";
+    if (r->kind == NR_RECORD_PAGE && o->pages_as_they_are) return extract(o, r, c, out, why, err);
+    if (r->kind == NR_RECORD_PAGE)
+        st = extract(o, r, c, &plain, why, err);
+    else if (r->kind == NR_RECORD_WIKI && nr_utf8_valid(s, r->text.size))
+        nr_wikitext_plain(&plain, s, r->text.size);
+    else if (r->kind == NR_RECORD_WIKI || !nr_charset_to_utf8(&plain, s, r->text.size, r->charset, false))
+        *why = &c->v.read_bad_charsets;
+    if (st == NR_OK && !*why) tidy(out, plain.data ? plain.data : "", plain.size);
+    if (plain.failed) out->failed = true;
+    nr_buffer_free(&plain);
+    return st;
+}
+
+nr_status nr_step_read(const void *self, nr_record *r, nr_counts *c, nr_error *err)
+{
+    const nr_read_options *o = self;
+    nr_buffer out = {0};
+    uint64_t *why = NULL;
+    nr_status st = NR_OK;
+    bool is_row = r->kind == NR_RECORD_ROW;
+    if (is_row && !open_row(r, o->field ? o->field : "text")) why = &c->v.read_broken_records;
+    if (r->kind == NR_RECORD_HTTP) nr_http_open(r, c, &why);
+    if (!why) {
+        if (r->kind == NR_RECORD_PAGE || r->kind == NR_RECORD_WIKI) c->v.read_page_bytes += r->text.size;
+        tidy_source(r);
+        st = convert(o, r, c, &out, &why, err);
+    }
+    if (st == NR_OK && (out.failed || r->source.failed)) st = nr_fail(err, NR_E_MEMORY, "%s: out of memory for its text", r->source.data);
+    if (!why && out.size == 0) why = &c->v.read_empty;
+    nr_buffer_free(&r->text);
+    r->text = out;
+    if (st != NR_OK) return st;
+    if (why) {
+        ++*why;
+        r->dropped = true;
+        return NR_OK;
+    }
+    r->kind = o->pages_as_they_are && r->kind == NR_RECORD_PAGE ? NR_RECORD_PAGE : NR_RECORD_TEXT;
+    NR_COUNT_OUT(c, read, &r->text);
+    return NR_OK;
+}
