@@ -8,44 +8,61 @@
 #include "data/prep.h"
 #include "data/read_formats.h"
 
-/* Takes text over as lines and paragraphs; white space and what can't be seen goes. */
+/* Bytes at s that are a blank (' '), that can't be seen (0) or stand for themselves (1). */
+static char look(const char *s, size_t n, size_t *size)
+{
+    unsigned char c = (unsigned char)s[0];
+    *size = 1;
+    if (c < 0x20) return c == '\t';
+    if (c == 0x7F) return 0;
+    if (c < 0xC2) return 1;
+    *size = 2;
+    if (n >= 2 && memcmp(s, "\xC2\xA0", 2) == 0) return ' '; /* no-break space */
+    if (n >= 2 && memcmp(s, "\xC2\xAD", 2) == 0) return 0;   /* soft hyphen */
+    *size = 3;
+    if (n >= 3 && (memcmp(s, "\xEF\xBB\xBF", 3) == 0 || memcmp(s, "\xE2\x80\x8B", 3) == 0)) return 0; /* byte order mark, zero-width space */
+    *size = 1;
+    return 1;
+}
+
+/* A line without what can't be seen, and without blanks at its end. */
+static void tidy_line(nr_buffer *out, const char *s, size_t n)
+{
+    size_t start = out->size, from = 0;
+    for (size_t i = 0, k; i < n; i += k) {
+        char as = look(s + i, n - i, &k);
+        if (as == 1) continue;
+        nr_buffer_add(out, s + from, i - from);
+        if (as == ' ') nr_buffer_add(out, " ", 1);
+        from = i + k;
+    }
+    nr_buffer_add(out, s + from, n - from);
+    if (out->failed) return;
+    while (out->size > start && (out->data[out->size - 1] == ' ' || out->data[out->size - 1] == '\t')) out->size--;
+    out->data[out->size] = 0;
+}
+
+/* Takes text over as lines and paragraphs. */
 static void tidy(nr_buffer *out, const char *s, size_t n)
 {
+    nr_buffer line = {0};
     size_t empty = 0;
     for (size_t i = 0; i < n;) {
         const char *stop = memchr(s + i, '\n', n - i);
-        size_t end = stop ? (size_t)(stop - s) : n, from = i;
-        i = end + 1;
-        while (end > from && strchr(" \t\r\f\v", s[end - 1]) && s[end - 1]) end--;
-        if (end == from) {
+        size_t size = stop ? (size_t)(stop - (s + i)) : n - i;
+        line.size = 0;
+        tidy_line(&line, s + i, size);
+        i += size + 1;
+        if (line.size == 0) {
             empty++;
             continue;
         }
         if (out->size > 0) nr_buffer_text(out, empty ? "\n\n" : "\n");
+        nr_buffer_add(out, line.data, line.size);
         empty = 0;
-        for (size_t k = from; k < end; k++) {
-            unsigned char c = (unsigned char)s[k];
-            size_t run = k; /* runs of what needs no look are copied at once */
-            while (run < end && ((unsigned char)s[run] >= 0x20 || s[run] == '\t') && (unsigned char)s[run] != 0x7F &&
-                   (unsigned char)s[run] != 0xEF && (unsigned char)s[run] != 0xC2 && (unsigned char)s[run] != 0xE2)
-                run++;
-            if (run > k) {
-                nr_buffer_add(out, s + k, run - k);
-                k = run - 1;
-            } else if (c == 0xC2 && k + 1 < end && (unsigned char)s[k + 1] == 0xA0) { /* no-break space */
-                nr_buffer_text(out, " ");
-                k++;
-            } else if (c == 0xC2 && k + 1 < end && (unsigned char)s[k + 1] == 0xAD) { /* soft hyphen */
-                k++;
-            } else if (c == 0xEF && k + 2 < end && memcmp(s + k, "\xEF\xBB\xBF", 3) == 0) {
-                k += 2;
-            } else if (c == 0xE2 && k + 2 < end && memcmp(s + k, "\xE2\x80\x8B", 3) == 0) { /* zero-width space */
-                k += 2;
-            } else if (c >= 0x80) {
-                nr_buffer_add(out, s + k, 1);
-            }
-        }
     }
+    if (line.failed) out->failed = true;
+    nr_buffer_free(&line);
 }
 
 /* A source is one line of UTF-8, not too long. */
