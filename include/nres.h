@@ -70,9 +70,11 @@ const char *nr_status_text(nr_status s);
 int nr_status_exit_code(nr_status s);
 const char *nr_version(void);
 /* One line on the machine and what the library was built with: instruction set
- * in use, matrix library and version, optional parts. Static string per
+ * in use, matrix library and version. Static string per
  * process is not kept: written into buf, always NUL-terminated. */
 void nr_build_info(char *buf, size_t size);
+/* The optional libraries it was built with or without, the same way. */
+void nr_build_options(char *buf, size_t size);
 
 /* ---- progress and interruption ------------------------------------------ */
 

@@ -19,6 +19,8 @@ static void print_text(const char *s, bool line_start)
             fputs("\\-", stdout);
         else if (*s == '\'')
             fputs("\\(aq", stdout);
+        else if (*s == '|')
+            fputs("|\\:", stdout); /* a line may end behind it */
         else
             fputc(*s, stdout);
     }
@@ -94,6 +96,7 @@ static void print_settings(void)
 static void print_page(void)
 {
     printf(".TH NRES 1 \"\" \"nres %s\" \"User Commands\"\n", nr_version());
+    fputs(".ad l\n", stdout); /* lists of choices have no blanks that could stretch */
     fputs(".SH NAME\nnres \\- extend a frozen language model with neutral residues\n"
           ".SH SYNOPSIS\n.B nres\n.I COMMAND\n[\\fIFLAG\\fR...] [\\fIWORD\\fR...]\n"
           ".SH DESCRIPTION\nTeaches a frozen language model a new language or domain with gated adapters\n"

@@ -8,6 +8,8 @@ static int run(int argc, char **argv)
     if (rc) return rc < 0 ? 0 : rc;
     nr_build_info(line, sizeof line);
     printf("%s\n", line);
+    nr_build_options(line, sizeof line);
+    printf("%s\n", line);
     return 0;
 }
 

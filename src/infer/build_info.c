@@ -1,5 +1,16 @@
-/* build_info.c - one line on the machine and on what the library was built with. */
+/* build_info.c - one line on the machine, one on what the library was built with. */
 #include "kernels/ops.h"
+
+#ifdef NRES_HAS_ARCHIVE
+#define ARCHIVE "with"
+#else
+#define ARCHIVE "without"
+#endif
+#ifdef NRES_HAS_FASTTEXT
+#define FASTTEXT "with"
+#else
+#define FASTTEXT "without"
+#endif
 
 void nr_build_info(char *buf, size_t size)
 {
@@ -8,16 +19,10 @@ void nr_build_info(char *buf, size_t size)
 #else
     const char *compiler = "gcc " __VERSION__;
 #endif
-#ifdef NRES_HAS_ARCHIVE
-    const char *archive = "libarchive";
-#else
-    const char *archive = "without bzip2 and xz";
-#endif
-#ifdef NRES_HAS_FASTTEXT
-    const char *classifier = "libfasttext";
-#else
-    const char *classifier = "without classifiers of text";
-#endif
-    snprintf(buf, size, "nres %s, %s, %zu cores, %s, %s, %s, %s", nr_version(), nr_cpu_name(), nr_core_count(),
-             nr_matrix_library(), archive, classifier, compiler);
+    snprintf(buf, size, "nres %s, %s, %zu cores, %s, %s", nr_version(), nr_cpu_name(), nr_core_count(), nr_matrix_library(), compiler);
+}
+
+void nr_build_options(char *buf, size_t size)
+{
+    snprintf(buf, size, ARCHIVE " libarchive (bzip2, xz), " FASTTEXT " libfasttext (classifiers of text)");
 }

@@ -124,7 +124,7 @@ expect 1 "${train[@]}" -o other
 says err 'its manifest says'
 
 # Languages and quality.
-if "$NRES" version | grep -q libfasttext; then
+if "$NRES" version | grep -q "with libfasttext"; then
   for i in $(seq 200); do echo "{\"text\":\"the careful reader of page $i knows what a sentence is and how it ends $((i * 7))\"}"; done >good.jsonl
   for i in $(seq 200); do echo "{\"text\":\"buy cheap now click offer $i best price sale sale win $((i * 7))\"}"; done >bad.jsonl
   expect 0 "$NRES" data quality train --good good.jsonl --random bad.jsonl -o quality.bin

@@ -6,6 +6,9 @@
  */
 #include "../gradients.h"
 
+#define NR_MORE_METHODS(X) X(shift)
+#include "methods/table.c"
+
 static void is_listed(void **state)
 {
     (void)state;
