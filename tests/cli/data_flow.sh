@@ -63,7 +63,7 @@ says out '"broken_files":1'
 says err 'ends inside its zstd dictionary'
 
 # A dump: the text without templates, tables, references, pictures.
-if "$NRES" version | grep -q libarchive; then
+if "$NRES" version | grep -q "with libarchive"; then
   expect 0 "$NRES" data read "$SOURCE/tests/fixtures/data/dump.xml.bz2" -o dump --json
   says out '"other_records":2'
   text dump >text
