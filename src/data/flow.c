@@ -16,7 +16,9 @@
 
 #include "data/flow_state.h"
 
-#define SLOTS ((size_t)4096) /* records of a batch at most */
+#define SLOTS ((size_t)4096)     /* records of a batch at most */
+#define BATCH ((size_t)8 << 20)  /* bytes of a batch, but for its last record */
+#define PART ((size_t)64 << 20)  /* bytes of a part where nobody says how many */
 
 typedef struct {
     nr_record record;
@@ -40,6 +42,8 @@ typedef struct {
     nr_buffer line;
     double started, read_bytes;
 } run;
+
+static size_t part_limit(const nr_flow *f) { return f->part_bytes ? f->part_bytes : PART; }
 
 /* ---- the key ---- */
 
@@ -189,7 +193,7 @@ static nr_status open_file(run *r)
 /* Fills a batch; none used: the end. */
 static nr_status read_batch(run *r)
 {
-    size_t bytes = 0, limit = r->flow->batch_bytes ? r->flow->batch_bytes : (size_t)8 << 20;
+    size_t bytes = 0, limit = NR_MIN(BATCH, part_limit(r->flow)); /* small parts need small batches */
     r->used = 0;
     while (r->used < SLOTS && bytes < limit && r->at.file < r->flow->inputs->count) {
         nr_error why;
@@ -280,7 +284,7 @@ static nr_status begin(run *r)
 
 static nr_status work(run *r)
 {
-    size_t part_bytes = r->flow->part_bytes ? r->flow->part_bytes : (size_t)64 << 20;
+    size_t part_bytes = part_limit(r->flow);
     r->started = nr_clock();
     for (;;) {
         if (nr_stopped(r->listener)) return nr_fail(r->err, NR_E_INTERRUPTED, "interrupted; the same command goes on");

@@ -112,7 +112,6 @@ typedef struct {
     size_t step_count;
     const char *folder;     /* of the parts; NULL: none are written */
     size_t part_bytes;      /* a part ends when it has so many; 0: 64 MiB */
-    size_t batch_bytes;     /* records read before the steps run on them; 0: 8 MiB */
     /* Called in order with every record that wasn't dropped; may be NULL. */
     nr_status (*sink)(void *user, const nr_record *r, nr_error *err);
     void *user;

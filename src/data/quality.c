@@ -2,6 +2,8 @@
  * quality.c - trains a linear classifier on words and pairs of words: which
  * documents read like the good ones. Documents with equal text fall on the
  * same side of the held-out share, and no longer than 64 KiB of one is used.
+ * The library learns from lines in their order, so good and random ones are
+ * mixed, in the order of their hashes.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -13,15 +15,37 @@
 
 #define JUDGED ((size_t)64 << 10)
 
+/* Where a document's line lies in the file that isn't mixed yet. */
+typedef struct {
+    uint64_t hash;
+    size_t at, size;
+} place;
+
 typedef struct {
     const nr_quality_training *training;
     nr_quality_result *result;
     const char *label;
     size_t *count, *held;
     nr_writer lines;
+    place *places;
+    size_t place_count, place_cap, written;
     FILE *held_file;
     nr_buffer line;
 } trainer;
+
+static nr_status add_place(trainer *t, uint64_t hash, nr_error *err)
+{
+    if (t->place_count == t->place_cap) {
+        size_t cap = t->place_cap ? t->place_cap * 2 : 4096;
+        place *more = realloc(t->places, cap * sizeof *more);
+        if (!more) return nr_fail(err, NR_E_MEMORY, "quality: out of memory for %zu documents", cap);
+        t->places = more;
+        t->place_cap = cap;
+    }
+    t->places[t->place_count++] = (place){hash, t->written, t->line.size};
+    t->written += t->line.size;
+    return NR_OK;
+}
 
 static nr_status take_document(void *user, const nr_record *r, nr_error *err)
 {
@@ -39,6 +63,7 @@ static nr_status take_document(void *user, const nr_record *r, nr_error *err)
     nr_buffer_text(&t->line, "\n");
     if (t->line.failed) return nr_fail(err, NR_E_MEMORY, "quality: out of memory for a document");
     ++*(held ? t->held : t->count);
+    if (!held) NR_TRY(add_place(t, hash, err));
     if (!held) nr_writer_write(&t->lines, t->line.data, t->line.size);
     else if (fwrite(t->line.data, t->line.size, 1, t->held_file) != 1) return nr_fail(err, NR_E_IO, "quality: can't write what is held out");
     return NR_OK;
@@ -60,6 +85,29 @@ static nr_status read_side(trainer *t, const char *const *paths, size_t count, c
     nr_counts_free(&unused);
     nr_inputs_free(&in);
     if (st == NR_OK && *trained == 0) st = nr_fail(err, NR_E_FORMAT, "quality: expected documents that are %s, found none to train on", label);
+    return st;
+}
+
+static int by_hash(const void *a, const void *b)
+{
+    const place *x = a, *y = b;
+    if (x->hash != y->hash) return x->hash < y->hash ? -1 : 1;
+    return (x->at > y->at) - (x->at < y->at);
+}
+
+/* The lines in the order of their hashes, in the same file. */
+static nr_status mix_lines(trainer *t, const char *lines, nr_error *err)
+{
+    nr_map m;
+    nr_writer w;
+    NR_TRY(nr_map_open(&m, lines, err));
+    qsort(t->places, t->place_count, sizeof *t->places, by_hash);
+    nr_status st = nr_writer_open(&w, lines, err);
+    if (st == NR_OK) {
+        for (size_t i = 0; i < t->place_count; i++) nr_writer_write(&w, m.data + t->places[i].at, t->places[i].size);
+        st = nr_writer_commit(&w, err);
+    }
+    nr_map_close(&m);
     return st;
 }
 
@@ -100,6 +148,7 @@ static nr_status train(trainer *t, const char *lines, const char *model, const n
         return st;
     }
     NR_TRY(nr_writer_commit(&t->lines, err));
+    NR_TRY(mix_lines(t, lines, err));
     NR_TRY(nr_text_model_train(lines, model, &how, err));
     NR_TRY(measure(t, model, err));
     return rename(model, q->out) == 0 ? NR_OK : nr_fail_errno(err, "can't write", q->out);
@@ -119,6 +168,7 @@ nr_status nr_quality_train(const nr_quality_training *q, nr_quality_result *r, c
         unlink(model);
     }
     nr_buffer_free(&t.line);
+    free(t.places);
     free(lines);
     free(model);
     return st;

@@ -58,8 +58,8 @@ static void read_field(answer *a, nr_record *r, const char *line, size_t n)
 /* false: no head of an answer. */
 static bool read_head(answer *a, nr_record *r)
 {
+    if (r->text.size < 12 || memcmp(r->text.data, "HTTP/", 5) != 0) return false;
     const char *s = r->text.data, *end = s + r->text.size;
-    if (r->text.size < 12 || memcmp(s, "HTTP/", 5) != 0) return false;
     const char *blank = memchr(s, ' ', 12);
     if (!blank || end - blank < 4) return false;
     for (int i = 1; i <= 3; i++) {

@@ -51,8 +51,19 @@ says err cut.warc.gz
 text cut >text
 says text 'Plain text of a page.'
 
+# A .warc.zst begins with the dictionary of its frames, itself packed or not.
+data="$SOURCE/tests/fixtures/data"
+expect 0 "$NRES" data read "$data/dictionary.warc.zst" "$data/packed_dictionary.warc.zst" -o zst --json
+says out '"documents":5'
+text zst >text
+says text '{"source":"http://w/3","text":"Text no 003"}'
+head -c 300 "$data/dictionary.warc.zst" >cut.warc.zst
+expect 0 "$NRES" data read cut.warc.zst -o cut.zst --json
+says out '"broken_files":1'
+says err 'ends inside its zstd dictionary'
+
 # A dump: the text without templates, tables, references, pictures.
-if "$NRES" version | grep -q libarchive; then
+if "$NRES" version | grep -q "with libarchive"; then
   expect 0 "$NRES" data read "$SOURCE/tests/fixtures/data/dump.xml.bz2" -o dump --json
   says out '"other_records":2'
   text dump >text

@@ -37,4 +37,5 @@ expect 0 "$NRES" --version
 grep -qE '^nres [0-9]+\.[0-9]+\.[0-9]+$' out || fail "--version: $(cat out)"
 expect 0 "$NRES" version
 grep -qE '^nres [0-9.]+, .+, [0-9]+ cores, .+' out || fail "version: $(cat out)"
-one_line out
+grep -qE '^with(out)? libarchive .+, with(out)? libfasttext ' out || fail "version: $(cat out)"
+[ "$(wc -l <out)" -eq 2 ] || fail "version: $(cat out)"
