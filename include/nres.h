@@ -434,6 +434,31 @@ typedef struct {
 nr_status nr_bench(char **json, const char *model, const nr_settings *s, const nr_bench_options *opt,
                    const nr_listener *l, nr_error *err);
 
+/* ---- comparisons ----------------------------------------------------------- */
+
+/* A recipe is a YAML file (docs/COMPARE.md): a model, texts of both domains,
+ * settings, and rows whose lists of values make a grid of runs. */
+typedef struct {
+    const char *recipe;           /* path */
+    const char *output;           /* folder; made. What is done there already isn't done again */
+    const char *const *variables; /* NAME=VALUE, for $NAME in the recipe */
+    size_t variable_count;
+    const char *only;             /* the name of the one run to make; NULL: all, and the table */
+    const char *program;          /* nres: every run becomes a process of it; NULL: all in this process */
+    const char *draw;             /* rsvg-convert, which makes PNG files of the drawings; NULL: SVG alone */
+    size_t jobs, threads;         /* processes at a time; threads of each. 0: 1; the cores shared out */
+    const char *cache_folder, *hub_folder;
+} nr_compare_options;
+
+/* The runs with the memory and the time that each will take, as JSON
+ * (malloc'ed): {"runs": [{"name", "weights", "memory_bytes", "seconds", "done"}]}. */
+nr_status nr_compare_plan(char **json, const nr_compare_options *opt, nr_error *err);
+/* Makes the runs that aren't done and writes table.md, table.csv, table.json,
+ * report.html and drawings. *text (malloc'ed) is the table, in 80 columns; it is
+ * there too where runs failed, which is the error of the first. A run that fails
+ * doesn't stop the others. Interrupted or killed, the same call goes on. */
+nr_status nr_compare(char **text, const nr_compare_options *opt, const nr_listener *l, nr_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -22,6 +22,7 @@
     X(eval)         \
     X(generate)     \
     X(export)       \
+    X(compare)      \
     X(bench)        \
     X(init)         \
     X(data)         \
