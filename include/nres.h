@@ -458,6 +458,12 @@ nr_status nr_compare_plan(char **json, const nr_compare_options *opt, nr_error *
  * there too where runs failed, which is the error of the first. A run that fails
  * doesn't stop the others. Interrupted or killed, the same call goes on. */
 nr_status nr_compare(char **text, const nr_compare_options *opt, const nr_listener *l, nr_error *err);
+/* Chooses among the values of each row by successive halving on validation text:
+ * `rounds` of them, each keeping one in `keep` and training `keep` times longer
+ * than the one before, the last for all steps. Writes output/choice.yaml; *text
+ * (malloc'ed) says how it came to that. Interrupted or killed, the same call
+ * goes on. */
+nr_status nr_tune(char **text, const nr_compare_options *opt, size_t keep, size_t rounds, const nr_listener *l, nr_error *err);
 
 #ifdef __cplusplus
 }

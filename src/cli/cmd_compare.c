@@ -2,12 +2,10 @@
  * cmd_compare.c - nres compare: the runs of a recipe, and the table of what they
  * learned and forgot. Progress goes to stderr, the table to stdout.
  */
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "cli/cli.h"
+#include "cli/recipes.h"
 
 extern const nr_command nr_command_compare;
 
@@ -31,15 +29,6 @@ static const nr_option *option_list(size_t *count)
 {
     *count = NR_COUNT(options);
     return options;
-}
-
-/* The program itself, by the name that it was started from. */
-static const char *own_path(char buf[PATH_MAX])
-{
-    ssize_t n = readlink("/proc/self/exe", buf, PATH_MAX - 1);
-    if (n <= 0) return NULL;
-    buf[n] = '\0';
-    return buf;
 }
 
 /* ---- the plan ---- */
@@ -119,24 +108,17 @@ static int check_words(const nr_list *words)
 {
     if (words->count != 1) return nr_cli_usage(&nr_command_compare, "expected one recipe, found %zu words", words->count);
     if (!output && !dry_run) return nr_cli_usage(&nr_command_compare, "-o OUT is needed");
-    for (size_t i = 0; i < variables.count; i++) {
-        const char *equals = strchr(variables.items[i], '=');
-        if (!equals || equals == variables.items[i])
-            return nr_cli_usage(&nr_command_compare, "--set: expected NAME=VALUE, found \"%.200s\"", variables.items[i]);
-    }
-    return 0;
+    return nr_recipe_variables_check(&nr_command_compare, &variables);
 }
 
 static int run(int argc, char **argv)
 {
     nr_list words = {0};
-    char self[PATH_MAX], draw[PATH_MAX];
     int code = nr_cli_parse(&nr_command_compare, options, NR_COUNT(options), argc, argv, &words, NULL, NULL);
     if (code) return code < 0 ? 0 : code;
     if ((code = check_words(&words))) return code;
-    nr_compare_options opt = {.recipe = words.items[0], .output = output, .variables = variables.items, .variable_count = variables.count,
-                              .only = only, .program = own_path(self), .draw = nr_cli_find_program("rsvg-convert", draw), .jobs = jobs,
-                              .threads = threads, .cache_folder = nr_cli_cache_folder(), .hub_folder = nr_cli_hub_folder()};
+    nr_compare_options opt = nr_recipe_options(words.items[0], output, &variables, jobs, threads);
+    opt.only = only;
     return dry_run ? plan(&opt) : compare(&opt);
 }
 

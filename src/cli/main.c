@@ -23,6 +23,7 @@
     X(generate)     \
     X(export)       \
     X(compare)      \
+    X(tune)         \
     X(bench)        \
     X(init)         \
     X(data)         \

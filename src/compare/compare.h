@@ -4,12 +4,13 @@
  *   yaml.c             YAML into a tree that knows its lines
  *   recipe.c           the tree into texts, settings and rows
  *   grid.c             rows into runs, each named by what differs
- *   measure.c          one run: train, score, time, record
+ *   measure.c          one run: train, score, time; record.c its record
  *   runner.c           all runs: which are done, processes, progress
  *   summary.c          records into one JSON: means, intervals, ranks
  *   compare_table.c    that JSON as text, Markdown and CSV
  *   compare_figures.c  the drawings, compare_page.c the page
  *   spectrum.c         singular values of a matrix
+ *   write_recipe.c     runs as a recipe again
  *   halving.c          nr_tune
  */
 #ifndef NR_COMPARE_H
@@ -158,6 +159,11 @@ void nr_compare_text(nr_buffer *b, const json_t *summary);
 void nr_compare_markdown(nr_buffer *b, const json_t *summary);
 void nr_compare_csv(nr_buffer *b, const json_t *summary);
 void nr_compare_html(nr_buffer *b, const json_t *summary);
+
+/* ---- write_recipe.c ---- */
+
+/* Runs of r as a recipe; groups: a row stands for its group with all seeds of it. test: with test texts and controls. */
+nr_status nr_recipe_write(const nr_recipe *r, const nr_planned *runs, size_t count, bool groups, bool test, const char *path, nr_error *err);
 
 /* ---- compare_page.c, compare_figures.c ---- */
 

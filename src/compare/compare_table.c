@@ -17,9 +17,9 @@ typedef struct {
 } column;
 
 static const column scores[] = {
-    {{"learning", "bits/B"}, "learning", "%.4f", 9, 1},       {{"forget.", "bits/B"}, "forgetting", "%.4f", 8, 1},
+    {{"learning", "bits/B"}, "learning", "%.4f", 8, 1},       {{"forget.", "bits/B"}, "forgetting", "%.4f", 8, 1},
     {{"sum", "bits/B"}, "sum", "%.4f", 8, 1},                 {{"weights", "million"}, "weights", "%.3f", 10, 1e-6},
-    {{"train", "tok/s"}, "training_tokens_per_second", "%.0f", 6, 1}, {{"gener.", "tok/s"}, "generated_tokens_per_second", "%.1f", 7, 1},
+    {{"train", "tok/s"}, "training_tokens_per_second", "%.0f", 7, 1}, {{"gener.", "tok/s"}, "generated_tokens_per_second", "%.1f", 7, 1},
     {{"peak", "MiB"}, "memory_peak", "%.0f", 6, 1.0 / (1 << 20)},
 };
 static const column distance[] = {

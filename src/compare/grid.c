@@ -59,15 +59,28 @@ static nr_status choose_texts(const nr_recipe *r, nr_planned *run, int domain, c
     return NR_OK;
 }
 
+/* A method that this build has. */
+static nr_status check_method(const nr_recipe *r, const char *name, size_t line, nr_error *err)
+{
+    nr_buffer known = {0};
+    if (nr_method_find(name)) return NR_OK;
+    for (size_t i = 0; i < nr_method_count; i++) nr_buffer_printf(&known, "%s%s", i ? ", " : "", nr_methods[i]->name);
+    nr_status st = nr_recipe_fail(r, line, err, "method: expected one of those of this build (%s), found \"%.60s\"", known.data ? known.data : "", name);
+    nr_buffer_free(&known);
+    return st;
+}
+
 static nr_status set_value(const nr_recipe *r, nr_planned *run, const nr_axis *a, const nr_yaml *v, nr_error *err)
 {
     char *text;
     nr_error why;
     if (is_texts(a)) return choose_texts(r, run, a->name[0] == 'n' ? NR_NEW : NR_OLD, v, err);
     NR_TRY(nr_recipe_expand(r, v, &text, err));
-    nr_status st = nr_settings_set(&run->s, a->name, text, &why);
+    nr_status st = strcmp(a->name, "method") == 0 ? check_method(r, text, v->line, err) : NR_OK;
+    bool known = st == NR_OK;
+    if (known) st = nr_settings_set(&run->s, a->name, text, &why);
     free(text);
-    return st == NR_OK ? NR_OK : nr_recipe_fail(r, v->line, err, "%s", why.message);
+    return st == NR_OK || !known ? st : nr_recipe_fail(r, v->line, err, "%s", why.message);
 }
 
 /* ---- runs ---- */
