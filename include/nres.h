@@ -286,6 +286,11 @@ void nr_extension_close(nr_extension *e);
 size_t nr_extension_weights(const nr_extension *e);
 /* On (the default) or off; off is the backbone bit for bit. */
 void nr_extension_switch(nr_extension *e, bool on);
+/* Several at once: wherever e runs (scoring, generation, and training, where the
+ * other is frozen), `below` runs with it, and what that one stands on. It stays
+ * the caller's and must outlive e. NULL: e runs alone, as it did before. Each
+ * has its own switch. */
+nr_status nr_extension_stand_on(nr_extension *e, nr_extension *below, nr_error *err);
 /* Method, settings, weights and share as JSON; malloc'ed, the caller frees. */
 char *nr_extension_describe(const nr_extension *e);
 /* Only to run it: rows whose gate is within the threshold of 0 leave out their
@@ -337,6 +342,7 @@ typedef struct {
     nr_files validation[2];   /* may be empty: split off the training files */
     const char *command;      /* stored in config.json; may be NULL */
     bool overwrite;           /* an existing run may be replaced */
+    nr_files stands_on;       /* folders of extensions that the new one stands on, the lowest first; they stay frozen */
     nr_cluster *cluster;      /* who trains together, each with the same nr_run; NULL: this process alone */
 } nr_run;
 

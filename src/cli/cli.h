@@ -14,7 +14,7 @@ typedef struct {
 } nr_list;
 
 /* kind: 'b' bool (--name / --no-name), 's' const char *, 'u' size_t, 'f' double,
- * 'l' nr_list: takes every following word up to the next flag, may be repeated. */
+ * 'l' nr_list: takes every following word up to the next flag, may be repeated; 'r' nr_list: a word each time. */
 typedef struct {
     const char *name; /* without "--" */
     char letter;      /* short flag or 0 */
