@@ -61,7 +61,7 @@ grep llama-pro out | head -1 | grep -qF '0.043* ' || fail "no mark: $(grep llama
 numbers() { # of a comparison: everything but what depends on the clock
   for file in "$1"/results/*.json; do
     echo "$file" | sed 's|.*/||'
-    sed -E '/"cost": \{/,/\}/d' "$file" | grep -v '"command"'
+    sed -E '/"cost": \{/,/\}/d; s|"error": "[a-z]*/|"error": "|' "$file" | grep -v '"command"'
   done
 }
 

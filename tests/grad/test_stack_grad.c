@@ -66,6 +66,20 @@ static const char *const some[] = {"method", "neutral", "width", "4", "gate", "e
 static void neutral_on_neutral(void **state) { (void)state, check(sigmoid, elu, false); }
 static void neutral_on_lora(void **state) { (void)state, check(lora, some, true); }
 static void lora_on_neutral(void **state) { (void)state, check(elu, lora, false); }
+static const char *const houlsby[] = {"method", "houlsby", "width", "3", NULL};
+static const char *const loramoe[] = {"method", "loramoe", "width", "2", "experts", "4", "balance", "3", NULL};
+static const char *const prefix[] = {"method", "prefix", "width", "2", NULL};
+static const char *const moe_ct[] = {"method", "moe-ct", "width", "4", "experts", "2", "fusion", "sigmoid", NULL};
+static const char *const moextend[] = {"method", "moextend", NULL};
+static const char *const attention[] = {"method", "attention", "width", "2", NULL};
+static const char *const serial[] = {"method", "adapter", "width", "4", "placement", "serial", NULL};
+static void neutral_on_houlsby(void **state) { (void)state, check(houlsby, some, false); }
+static void neutral_on_loramoe(void **state) { (void)state, check(loramoe, some, false); }
+static void neutral_on_prefix(void **state) { (void)state, check(prefix, some, false); }
+static void neutral_on_moe_ct(void **state) { (void)state, check(moe_ct, some, false); }
+static void neutral_on_moextend(void **state) { (void)state, check(moextend, some, false); }
+static void neutral_on_attention(void **state) { (void)state, check(attention, some, false); }
+static void neutral_on_serial(void **state) { (void)state, check(serial, some, false); }
 static void some_layers_on_all(void **state) { (void)state, check(sigmoid, some, true); }
 
 /* A fresh one changes nothing, bit for bit, whatever it stands on; each has its own switch. */
@@ -129,6 +143,9 @@ int main(void)
 {
     nr_threads_set(1);
     const struct CMUnitTest tests[] = {cmocka_unit_test(neutral_on_neutral), cmocka_unit_test(neutral_on_lora), cmocka_unit_test(lora_on_neutral),
-                                       cmocka_unit_test(some_layers_on_all), cmocka_unit_test(fresh_is_identity), cmocka_unit_test(refusals)};
+                                       cmocka_unit_test(some_layers_on_all), cmocka_unit_test(fresh_is_identity), cmocka_unit_test(refusals),
+                                       cmocka_unit_test(neutral_on_houlsby), cmocka_unit_test(neutral_on_loramoe), cmocka_unit_test(neutral_on_prefix),
+                                       cmocka_unit_test(neutral_on_moe_ct), cmocka_unit_test(neutral_on_moextend), cmocka_unit_test(neutral_on_attention),
+                                       cmocka_unit_test(neutral_on_serial)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
