@@ -33,7 +33,8 @@ static nr_status plan_run(const nr_compare_place *p, const nr_planned *run, json
     json_t *done = nr_measure_record(p, run, false);
     NR_TRY(nr_measure_files(p->recipe, run, &paths, files, err));
     nr_run how = {.model = p->recipe->model, .run = "", .cache_folder = p->cache_folder, .hub_folder = p->hub_folder,
-                  .train = {files[0], files[1]}, .validation = {files[2], files[3]}};
+                  .train = {files[0], files[1]}, .validation = {files[2], files[3]},
+                  .stands_on = {(const char *const *)p->recipe->stands_on.paths, p->recipe->stands_on.count}};
     nr_status st = run->role == NR_CONTROL_BACKBONE ? NR_OK : nr_trainer_plan(&plan, &how, &run->s, &why);
     double trained = (double)run->s.steps * (double)(run->s.batch_size * run->s.context);
     double scoring = p->recipe->test && trained > 0 ? plan.seconds / trained * test_tokens(p->recipe) : 0;

@@ -82,6 +82,7 @@ typedef struct {
     const char *const *variables; /* NAME=VALUE */
     size_t variable_count;
     char *title, *model;
+    nr_paths stands_on;    /* extensions that all runs stand on, the lowest first */
     nr_recipe_text *texts;
     size_t text_count;
     nr_recipe_row *rows;

@@ -169,7 +169,8 @@ static nr_status add_control(nr_recipe *r, int role, nr_error *err)
         for (size_t t = 0; role == NR_CONTROL_OLD_ONLY && t < r->text_count; t++)
             if (r->texts[t].domain == NR_OLD) run->trains_on[t] = r->texts[t].train.count > 0;
         NR_TRY(check_run(r, run, err));
-        NR_TRY(label_run(r, run, nr_control_names[role], err));
+        /* Where the runs stand on extensions, what they start from is the backbone with these. */
+        NR_TRY(label_run(r, run, role == NR_CONTROL_BACKBONE && r->stands_on.count ? "below" : nr_control_names[role], err));
     }
     return NR_OK;
 }
@@ -208,6 +209,14 @@ static nr_status identify(const nr_recipe *r, nr_planned *run, nr_error *err)
     json_t *o = json_pack("{s:i, s:o, s:o, s:o, s:[I, I, I, I, b, b, b]}", "format_version", 1, "model", file_identity(r->model), "texts", texts,
                           "settings", backbone ? json_string(compute) : nr_settings_to_json(&s, NULL), "evaluation",
                           (json_int_t)r->max_documents, (json_int_t)r->context, (json_int_t)r->batch_tokens, (json_int_t)r->generate, r->best, r->spectra, r->test);
+    json_t *below = r->stands_on.count ? json_array() : NULL;
+    for (size_t i = 0; i < r->stands_on.count; i++) {
+        char hex[65];
+        if (nr_extension_file_hash(hex, r->stands_on.paths[i], NULL) != NR_OK) snprintf(hex, sizeof hex, "none");
+        json_array_append_new(below, json_string(hex));
+    }
+    if (o && below) json_object_set(o, "stands_on", below);
+    json_decref(below);
     char *text = o ? json_dumps(o, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(17)) : NULL;
     nr_sha256 *h = text ? nr_sha256_new() : NULL;
     if (h) {

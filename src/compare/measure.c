@@ -106,6 +106,10 @@ static char *command_of(const nr_compare_place *p, const nr_planned *run, const 
     nr_settings_default(&defaults);
     nr_buffer_text(&b, run->role == NR_CONTROL_BACKBONE ? "nres eval -m" : "nres extend -m");
     add_path(&b, p->recipe, p->recipe->model);
+    for (size_t i = 0; i < p->recipe->stands_on.count; i++) {
+        nr_buffer_text(&b, " -x");
+        add_path(&b, p->recipe, p->recipe->stands_on.paths[i]);
+    }
     for (int set = 0; set < 4 && run->role != NR_CONTROL_BACKBONE; set++) {
         if (files[set].count) nr_buffer_printf(&b, " %s", flags[set]);
         for (size_t i = 0; i < files[set].count; i++) add_path(&b, p->recipe, files[set].paths[i]);
@@ -162,7 +166,8 @@ static nr_status train(const nr_compare_place *p, const nr_planned *run, const n
     nr_trainer *t;
     NR_TRY(folder_state(folder, run, l, &begun, err));
     nr_run how = {.model = p->recipe->model, .run = folder, .cache_folder = p->cache_folder, .hub_folder = p->hub_folder,
-                  .train = {files[0], files[1]}, .validation = {files[2], files[3]}, .command = command, .overwrite = true};
+                  .train = {files[0], files[1]}, .validation = {files[2], files[3]}, .command = command, .overwrite = true,
+                  .stands_on = {(const char *const *)p->recipe->stands_on.paths, p->recipe->stands_on.count}};
     nr_status st = begun ? nr_trainer_resume(&t, folder, l, err) : nr_trainer_new(&t, &how, &run->s, l, err);
     if (st == NR_OK) st = nr_trainer_run(t, err);
     nr_trainer_close(t);
@@ -174,15 +179,28 @@ static nr_status train(const nr_compare_place *p, const nr_planned *run, const n
 typedef struct {
     nr_model *model;
     nr_tokenizer *tokenizer;
-    nr_extension *e;
+    nr_extension *e;                    /* the run's, or the last that it stands on, or NULL */
+    nr_extension *all[NR_STACK_MAX];
+    size_t count;
 } opened;
 
 static void close_all(opened *o)
 {
-    nr_extension_close(o->e);
+    for (size_t i = 0; i < o->count; i++) nr_extension_close(o->all[i]);
     nr_tokenizer_close(o->tokenizer);
     nr_model_close(o->model);
     *o = (opened){0};
+}
+
+/* An extension on those that are open. */
+static nr_status open_on(opened *o, const char *folder, nr_error *err)
+{
+    nr_extension *e;
+    NR_TRY(nr_extension_load(&e, o->model, folder, false, err));
+    o->all[o->count++] = e;
+    if (o->e) NR_TRY(nr_extension_stand_on(e, o->e, err));
+    o->e = e;
+    return NR_OK;
 }
 
 static nr_status open_all(opened *o, const nr_compare_place *p, const nr_planned *run, const char *folder, nr_frozen frozen, nr_error *err)
@@ -193,9 +211,10 @@ static nr_status open_all(opened *o, const nr_compare_place *p, const nr_planned
     *o = (opened){0};
     NR_TRY(nr_model_open(&o->model, r->model, &opt, err));
     NR_TRY(nr_tokenizer_open(&o->tokenizer, r->model, p->hub_folder, err));
+    for (size_t i = 0; i < r->stands_on.count; i++) NR_TRY(open_on(o, r->stands_on.paths[i], err));
     if (run->role == NR_CONTROL_BACKBONE) return NR_OK;
     char *from = r->best ? nr_path_join(folder, "best") : nr_strdup(folder);
-    nr_status st = from ? nr_extension_load(&o->e, o->model, from, false, err) : nr_fail(err, NR_E_MEMORY, "%s: out of memory", folder);
+    nr_status st = from ? open_on(o, from, err) : nr_fail(err, NR_E_MEMORY, "%s: out of memory", folder);
     free(from);
     return st;
 }

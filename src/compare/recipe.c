@@ -301,7 +301,7 @@ static nr_status take_head(nr_recipe *r, nr_error *err)
 {
     const nr_yaml *title = nr_yaml_find(&r->tree, "title"), *model = nr_yaml_find(&r->tree, "model"),
                   *own = nr_yaml_find(&r->tree, "variables");
-    NR_TRY(check_keys(r, &r->tree, "a recipe", "title|model|variables|texts|settings|rows|controls|evaluation", err));
+    NR_TRY(check_keys(r, &r->tree, "a recipe", "title|model|stands_on|variables|texts|settings|rows|controls|evaluation", err));
     for (size_t i = 0; own && (own->kind != 'm' || i < own->count); i++)
         if (own->kind != 'm' || own->items[i].kind != 's') return nr_recipe_fail(r, own->line, err, "variables: expected NAME: VALUE");
     if (title) NR_TRY(nr_recipe_expand(r, title, &r->title, err));
@@ -309,10 +309,20 @@ static nr_status take_head(nr_recipe *r, nr_error *err)
     return take_path(r, model, true, &r->model, err);
 }
 
+static nr_status take_below(nr_recipe *r, nr_error *err)
+{
+    const nr_yaml *y = nr_yaml_find(&r->tree, "stands_on");
+    if (!y) return NR_OK;
+    NR_TRY(take_paths(r, y, &r->stands_on, err));
+    if (r->stands_on.count < NR_STACK_MAX) return NR_OK;
+    return nr_recipe_fail(r, y->line, err, "stands_on: expected fewer than %d extensions, found %zu", NR_STACK_MAX, r->stands_on.count);
+}
+
 static nr_status load(nr_recipe *r, nr_error *err)
 {
     NR_TRY(nr_yaml_load(&r->tree, r->path, err));
     NR_TRY(take_head(r, err));
+    NR_TRY(take_below(r, err));
     NR_TRY(take_texts(r, err));
     NR_TRY(take_controls(r, err));
     NR_TRY(take_evaluation(r, err));
@@ -352,6 +362,7 @@ void nr_recipe_free(nr_recipe *r)
         free(r->runs[i].group);
         free(r->runs[i].trains_on);
     }
+    free_paths(&r->stands_on);
     free(r->runs);
     free(r->rows);
     free(r->texts);

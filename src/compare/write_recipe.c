@@ -50,7 +50,11 @@ static void add_head(nr_buffer *b, const nr_recipe *r)
     add_text(b, r->title ? r->title : "Comparison");
     nr_buffer_text(b, "\nmodel: ");
     add_path(b, r->model);
-    nr_buffer_text(b, "\ntexts:\n");
+    for (size_t i = 0; i < r->stands_on.count; i++) {
+        nr_buffer_text(b, i ? ", " : "\nstands_on: [");
+        add_path(b, r->stands_on.paths[i]);
+    }
+    nr_buffer_text(b, r->stands_on.count ? "]\ntexts:\n" : "\ntexts:\n");
     for (size_t t = 0; t < r->text_count; t++) {
         const nr_recipe_text *of = &r->texts[t];
         nr_buffer_printf(b, "  %s: {domain: %s", of->name, nr_domain_names[of->domain]);

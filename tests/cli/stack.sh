@@ -63,6 +63,28 @@ cp kept french/extension.safetensors
 expect 0 "$NRES" resume killed
 same_bits german killed
 
+# A comparison on top of it: what the rows start from is a row, and every language a column.
+cat >recipe.yaml <<'Y'
+model: model
+stands_on: french
+texts:
+  german: {domain: new, train: german.txt, test: german.txt}
+  french: {domain: old, train: new.txt, test: new.txt}
+  english: {domain: old, train: old.txt, test: old.txt}
+settings: {steps: 12, warmup_steps: 2, context: 32, eval_tokens: 256, extra: 40, threads: 1, learning_rate: 0.01}
+rows:
+  - {method: neutral}
+controls: [backbone]
+evaluation: {generate: 4, max_documents: 20}
+Y
+if "$NRES" compare recipe.yaml -o compared >out 2>err; then
+  grep -q '^   below ' out || fail "no row of what it stands on: $(cat out)"
+  for column in german french english; do says out " $column"; done
+  grep -q -- '-x [^ ]*french ' compared/results/neutral.json || fail "the command doesn't name what it stands on"
+else
+  says err 'built without libyaml'
+fi
+
 expect 1 "$NRES" extend "${GERMAN[@]}" -x absent -o no
 says err 'absent'
 expect 2 "$NRES" eval -m model -x

@@ -179,7 +179,7 @@ static void refusals(void **state)
     refused("rows:\n  - {name: a/b, method: neutral}\n", ":7: name: expected letters");
     refused("rows: []\n", "rows: expected a list of 1");
     refused("rows: 3\n", ":6: rows: expected a list");
-    refused("bogus: 1\nrows: [{method: neutral}]\n", ":6: a recipe: expected title|model");
+    refused("bogus: 1\nrows: [{method: neutral}]\n", ":6: a recipe: expected title|model|stands_on");
     refused("rows: [{method: neutral}]\ncontrols: [none]\n", ":7: controls: expected backbone, old-only or new-only");
     refused("rows: [{method: neutral}]\nevaluation: {weights: first}\n", ":7: weights: expected last or best");
     refused("rows: [{method: neutral}]\nevaluation: {context: -1}\n", ":7: context: expected a whole number");
