@@ -286,6 +286,11 @@ void nr_extension_close(nr_extension *e);
 size_t nr_extension_weights(const nr_extension *e);
 /* On (the default) or off; off is the backbone bit for bit. */
 void nr_extension_switch(nr_extension *e, bool on);
+/* Several at once: wherever e runs (scoring, generation, and training, where the
+ * other is frozen), `below` runs with it, and what that one stands on. It stays
+ * the caller's and must outlive e. NULL: e runs alone, as it did before. Each
+ * has its own switch. */
+nr_status nr_extension_stand_on(nr_extension *e, nr_extension *below, nr_error *err);
 /* Method, settings, weights and share as JSON; malloc'ed, the caller frees. */
 char *nr_extension_describe(const nr_extension *e);
 /* Only to run it: rows whose gate is within the threshold of 0 leave out their
@@ -337,6 +342,7 @@ typedef struct {
     nr_files validation[2];   /* may be empty: split off the training files */
     const char *command;      /* stored in config.json; may be NULL */
     bool overwrite;           /* an existing run may be replaced */
+    nr_files stands_on;       /* folders of extensions that the new one stands on, the lowest first; they stay frozen */
     nr_cluster *cluster;      /* who trains together, each with the same nr_run; NULL: this process alone */
 } nr_run;
 
@@ -433,6 +439,37 @@ typedef struct {
  * is what `nres bench --json` prints. */
 nr_status nr_bench(char **json, const char *model, const nr_settings *s, const nr_bench_options *opt,
                    const nr_listener *l, nr_error *err);
+
+/* ---- comparisons ----------------------------------------------------------- */
+
+/* A recipe is a YAML file (docs/COMPARE.md): a model, texts of both domains,
+ * settings, and rows whose lists of values make a grid of runs. */
+typedef struct {
+    const char *recipe;           /* path */
+    const char *output;           /* folder; made. What is done there already isn't done again */
+    const char *const *variables; /* NAME=VALUE, for $NAME in the recipe */
+    size_t variable_count;
+    const char *only;             /* the name of the one run to make; NULL: all, and the table */
+    const char *program;          /* nres: every run becomes a process of it; NULL: all in this process */
+    const char *draw;             /* rsvg-convert, which makes PNG files of the drawings; NULL: SVG alone */
+    size_t jobs, threads;         /* processes at a time; threads of each. 0: 1; the cores shared out */
+    const char *cache_folder, *hub_folder;
+} nr_compare_options;
+
+/* The runs with the memory and the time that each will take, as JSON
+ * (malloc'ed): {"runs": [{"name", "weights", "memory_bytes", "seconds", "done"}]}. */
+nr_status nr_compare_plan(char **json, const nr_compare_options *opt, nr_error *err);
+/* Makes the runs that aren't done and writes table.md, table.csv, table.json,
+ * report.html and drawings. *text (malloc'ed) is the table, in 80 columns; it is
+ * there too where runs failed, which is the error of the first. A run that fails
+ * doesn't stop the others. Interrupted or killed, the same call goes on. */
+nr_status nr_compare(char **text, const nr_compare_options *opt, const nr_listener *l, nr_error *err);
+/* Chooses among the values of each row by successive halving on validation text:
+ * `rounds` of them, each keeping one in `keep` and training `keep` times longer
+ * than the one before, the last for all steps. Writes output/choice.yaml; *text
+ * (malloc'ed) says how it came to that. Interrupted or killed, the same call
+ * goes on. */
+nr_status nr_tune(char **text, const nr_compare_options *opt, size_t keep, size_t rounds, const nr_listener *l, nr_error *err);
 
 #ifdef __cplusplus
 }

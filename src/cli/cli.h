@@ -14,7 +14,7 @@ typedef struct {
 } nr_list;
 
 /* kind: 'b' bool (--name / --no-name), 's' const char *, 'u' size_t, 'f' double,
- * 'l' nr_list: takes every following word up to the next flag, may be repeated. */
+ * 'l' nr_list: takes every following word up to the next flag, may be repeated; 'r' nr_list: a word each time. */
 typedef struct {
     const char *name; /* without "--" */
     char letter;      /* short flag or 0 */
@@ -63,6 +63,8 @@ void nr_cli_note(const char *text);
 /* $HF_HUB_CACHE, $HF_HOME/hub or ~/.cache/huggingface/hub; $XDG_CACHE_HOME/nres or ~/.cache/nres. */
 const char *nr_cli_hub_folder(void);
 const char *nr_cli_cache_folder(void);
+/* The first program of this name in $PATH, or NULL. */
+const char *nr_cli_find_program(const char *name, char buf[4096]);
 /* Whether a launcher (mpirun, srun, mpiexec) started this process as one of several, and as which. */
 size_t nr_cli_launched_size(void);
 size_t nr_cli_launched_rank(void);

@@ -73,7 +73,7 @@ static void print_zsh_text(const char *s)
 /* One specification of a flag: '--name[help]:argument:action'. */
 static void print_zsh_flag(const nr_flag *f, const char *dashes, const char *name)
 {
-    printf("        '%s%s%s[", f->kind == 'l' ? "*" : "", dashes, name);
+    printf("        '%s%s%s[", f->kind == 'l' || f->kind == 'r' ? "*" : "", dashes, name);
     print_zsh_text(f->help);
     fputc(']', stdout);
     if (f->kind == 'b' || f->kind == 'h') {
@@ -87,7 +87,7 @@ static void print_zsh_flag(const nr_flag *f, const char *dashes, const char *nam
         fputc('(', stdout);
         print_choices(f->choices, " ");
         fputc(')', stdout);
-    } else if (f->kind == 's' || f->kind == 'l') {
+    } else if (f->kind == 's' || f->kind == 'l' || f->kind == 'r') {
         fputs("_files", stdout);
     }
     fputs("' \\\n", stdout);

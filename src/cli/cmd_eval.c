@@ -18,7 +18,7 @@ static bool json, layers, quiet;
 
 static const nr_option options[] = {
     {"model", 'm', 's', "MODEL", "backbone: a GGUF file, a folder or ORG/NAME in the Hugging Face cache", &opened.model_path, 0, 0},
-    {"extension", 'x', 's', "EXT", "extension to compare with it: a run's folder or an extension's", &opened.extension_path, 0, 0},
+    {"extension", 'x', 'r', "EXT", "extension to compare with it: a run's folder or an extension's; several run together", &opened.extension_paths, 0, 0},
     {"old", 0, 'l', "FILE", "files of the domain that the backbone knows", &old_files, 0, 0},
     {"new", 0, 'l', "FILE", "files of the domain to learn; with both, how well each gate tells them apart", &new_files, 0, 0},
     {"context", 'c', 'u', "T", "tokens of a window [2048, or the model's]", &context, 1, 1e9},
@@ -198,7 +198,7 @@ static int check_words(const nr_list *words)
     bool files = words->count || old_files.count || new_files.count;
     if (!opened.model_path) return nr_cli_usage(&nr_command_eval, "-m MODEL is needed");
     if (!files && !gates_path) return nr_cli_usage(&nr_command_eval, "files to score are needed");
-    if (gates_path && !opened.extension_path) return nr_cli_usage(&nr_command_eval, "--token-gates needs -x EXT");
+    if (gates_path && !opened.extension_paths.count) return nr_cli_usage(&nr_command_eval, "--token-gates needs -x EXT");
     if (!gates_path != !texts.count) return nr_cli_usage(&nr_command_eval, "--token-gates FILE and --text TEXT go together");
     return 0;
 }

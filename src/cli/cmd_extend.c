@@ -11,7 +11,7 @@
 extern const nr_command nr_command_extend;
 
 static const char *model, *output;
-static nr_list new_files, old_files, new_validation, old_validation;
+static nr_list new_files, old_files, new_validation, old_validation, below;
 static bool dry_run, overwrite, json, quiet, mpi;
 
 static const nr_option options[] = {
@@ -20,6 +20,7 @@ static const nr_option options[] = {
     {"old", 0, 'l', "FILE", "text of the domain that the backbone knows", &old_files, 0, 0},
     {"new-validation", 0, 'l', "FILE", "new text to validate on [split off --new]", &new_validation, 0, 0},
     {"old-validation", 0, 'l', "FILE", "old text to validate on [split off --old]", &old_validation, 0, 0},
+    {"extension", 'x', 'r', "EXT", "extension that the new one stands on, frozen: a run's folder or an extension's; may be repeated", &below, 0, 0},
     {"output", 'o', 's', "RUN", "folder of the run", &output, 0, 0},
     {"dry-run", 0, 'b', NULL, "print what the run would take, and stop", &dry_run, 0, 0},
     {"overwrite", 0, 'b', NULL, "replace a run that is there", &overwrite, 0, 0},
@@ -101,6 +102,7 @@ static int run(int argc, char **argv)
                 .hub_folder = nr_cli_hub_folder(),
                 .train = {files_of(&old_files), files_of(&new_files)},
                 .validation = {files_of(&old_validation), files_of(&new_validation)},
+                .stands_on = files_of(&below),
                 .command = command,
                 .overwrite = overwrite,
                 .cluster = cluster};
@@ -121,6 +123,7 @@ const nr_command nr_command_extend = {
     .examples = "nres extend -m model.gguf --new fr.txt --old en.txt -o runs/fr\n"
                 "nres extend -m model.gguf --new fr.jsonl.zst --old en.jsonl.zst -o runs/fr --steps 1000 --extra 10\n"
                 "nres extend -m model.gguf --new fr.txt --old en.txt --dry-run --context 512\n"
+                "nres extend -m model.gguf -x runs/fr --new de.txt --old en.txt fr.txt -o runs/de\n"
                 "mpirun -np 4 nres extend -m model.gguf --new fr.txt --old en.txt -o runs/fr",
     .run = run,
     .options = option_list,

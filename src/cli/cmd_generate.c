@@ -24,7 +24,7 @@ static nr_opened opened = {.compute = "auto", .frozen = "auto"};
 
 static const nr_option options[] = {
     {"model", 'm', 's', "MODEL", "backbone: a GGUF file, a folder or ORG/NAME in the Hugging Face cache", &opened.model_path, 0, 0},
-    {"extension", 'x', 's', "EXT", "extension to put on it: a run's folder or an extension's", &opened.extension_path, 0, 0},
+    {"extension", 'x', 'r', "EXT", "extension to put on it: a run's folder or an extension's; several run together", &opened.extension_paths, 0, 0},
     {"prompt", 'p', 's', "TEXT", "text to go on from", &prompt, 0, 0},
     {"file", 'f', 's', "FILE", "read the prompt from a file; -: standard input", &prompt_file, 0, 0},
     {"number", 'n', 'u', "N", "tokens to generate at most; 0: until the context is full [128]", &most, 0, 0},
@@ -243,7 +243,7 @@ static nr_status open_all(generation *g, nr_error *err)
     g->model = opened.model;
     g->tokenizer = opened.tokenizer;
     g->context = context ? context : NR_MIN(g->model->config->max_context, (size_t)2048);
-    if (opened.extension) nr_extension_switch(opened.extension, !extension_off);
+    nr_opened_switch(&opened, !extension_off);
     if (chat) NR_TRY(apply_chat(g, err));
     NR_TRY(encode(g, err));
     return nr_session_new(&g->session, g->model, opened.extension, g->context, err);
@@ -256,7 +256,7 @@ static int check_words(const nr_list *words)
     if (!prompt && !prompt_file) return nr_cli_usage(&nr_command_generate, "a prompt is needed: -p TEXT or -f FILE");
     if (prompt && prompt_file) return nr_cli_usage(&nr_command_generate, "expected one prompt, found -p and -f");
     if (system_text && !chat) return nr_cli_usage(&nr_command_generate, "--system needs --chat");
-    if (extension_off && !opened.extension_path) return nr_cli_usage(&nr_command_generate, "--extension-off needs -x EXT");
+    if (extension_off && !opened.extension_paths.count) return nr_cli_usage(&nr_command_generate, "--extension-off needs -x EXT");
     for (size_t i = 0; i < stops.count; i++)
         if (!*stops.items[i]) return nr_cli_usage(&nr_command_generate, "--stop: expected text, found an empty word");
     return 0;

@@ -3,6 +3,7 @@
  * started this process. The library takes it as arguments.
  */
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -79,4 +80,16 @@ void nr_cli_wait_briefly(char **argv)
     if (n <= 0 || setenv("GOMP_SPINCOUNT", "3000", 1) != 0) return;
     self[n] = '\0';
     execv(self, argv); /* comes back only when it can't: then the program runs as it is */
+}
+
+const char *nr_cli_find_program(const char *name, char buf[PATH_SIZE])
+{
+    const char *path = variable("PATH");
+    for (const char *p = path ? path : ""; *p;) {
+        size_t n = strcspn(p, ":");
+        int length = snprintf(buf, PATH_SIZE, "%.*s/%s", (int)n, p, name);
+        if (n > 0 && length > 0 && length < PATH_SIZE && access(buf, X_OK) == 0) return buf;
+        p += n + (p[n] == ':');
+    }
+    return NULL;
 }

@@ -22,6 +22,8 @@
     X(eval)         \
     X(generate)     \
     X(export)       \
+    X(compare)      \
+    X(tune)         \
     X(bench)        \
     X(init)         \
     X(data)         \

@@ -1,6 +1,7 @@
-/* opened.c - model, tokenizer and extension of a command, from its options. */
+/* opened.c - model, tokenizer and extensions of a command, from its options. */
 #include "cli/opened.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static nr_status frozen_of(nr_frozen *f, const char *name, nr_error *err)
@@ -14,17 +15,29 @@ static nr_status frozen_of(nr_frozen *f, const char *name, nr_error *err)
     return nr_fail(err, NR_E_USAGE, "--frozen: expected auto, packed or quantised, found \"%.200s\"", name);
 }
 
-/* The extension as it is only to be run. */
-static nr_status tune(nr_opened *o, nr_error *err)
+/* An extension as it is only to be run. */
+static nr_status tune(const nr_opened *o, nr_extension *e, nr_error *err)
 {
-    if (o->gate_threshold > 0) NR_TRY(nr_extension_set_gate_threshold(o->extension, o->gate_threshold, err));
-    return o->quantise_extension ? nr_extension_quantise(o->extension, err) : NR_OK;
+    if (o->gate_threshold > 0) NR_TRY(nr_extension_set_gate_threshold(e, o->gate_threshold, err));
+    return o->quantise_extension ? nr_extension_quantise(e, err) : NR_OK;
+}
+
+static nr_status load_all(nr_opened *o, nr_error *err)
+{
+    NR_TRY(nr_alloc(&o->all, o->extension_paths.count + 1, sizeof *o->all, "extensions", err));
+    for (size_t i = 0; i < o->extension_paths.count; i++) {
+        NR_TRY(nr_extension_load(&o->all[i], o->model, o->extension_paths.items[i], o->allow_other, err));
+        NR_TRY(tune(o, o->all[i], err));
+        if (i > 0) NR_TRY(nr_extension_stand_on(o->all[i], o->all[i - 1], err));
+        o->extension = o->all[i];
+    }
+    return NR_OK;
 }
 
 static nr_status check_words(const nr_opened *o, nr_error *err)
 {
     const char *flag = o->quantise_extension ? "--quantise-extension" : o->gate_threshold > 0 ? "--gate-threshold" : NULL;
-    if (flag && !o->extension_path) return nr_fail(err, NR_E_USAGE, "%s needs -x EXT", flag);
+    if (flag && !o->extension_paths.count) return nr_fail(err, NR_E_USAGE, "%s needs -x EXT", flag);
     if (o->quantise_extension && strcmp(o->quantise_extension, "q8_0") != 0)
         return nr_fail(err, NR_E_USAGE, "--quantise-extension: expected q8_0, found \"%.200s\"", o->quantise_extension);
     return NR_OK;
@@ -41,14 +54,18 @@ nr_status nr_opened_open(nr_opened *o, nr_error *err)
     NR_TRY(check_words(o, err));
     NR_TRY(nr_model_open(&o->model, o->model_path, &opt, err));
     NR_TRY(nr_tokenizer_open(&o->tokenizer, o->model_path, opt.hub_folder, err));
-    if (!o->extension_path) return NR_OK;
-    NR_TRY(nr_extension_load(&o->extension, o->model, o->extension_path, o->allow_other, err));
-    return tune(o, err);
+    return load_all(o, err);
+}
+
+void nr_opened_switch(const nr_opened *o, bool on)
+{
+    for (size_t i = 0; i < o->extension_paths.count; i++) nr_extension_switch(o->all[i], on);
 }
 
 void nr_opened_close(nr_opened *o)
 {
-    nr_extension_close(o->extension);
+    for (size_t i = 0; o->all && i < o->extension_paths.count; i++) nr_extension_close(o->all[i]);
+    free(o->all);
     nr_tokenizer_close(o->tokenizer);
     nr_model_close(o->model);
 }

@@ -6,7 +6,8 @@
 
 typedef struct {
     /* asked for */
-    const char *model_path, *extension_path; /* the latter may be NULL */
+    const char *model_path;
+    nr_list extension_paths;                 /* each runs with those before it; may be empty */
     const char *compute;                     /* "auto", "fp32", "bf16" */
     const char *frozen;                      /* "auto", "packed", "quantised" */
     const char *quantise_extension;          /* "q8_0", or NULL: not */
@@ -16,9 +17,12 @@ typedef struct {
     /* opened */
     nr_model *model;
     nr_tokenizer *tokenizer;
-    nr_extension *extension; /* NULL without a path */
+    nr_extension *extension; /* the last, which stands on the others; NULL without a path */
+    nr_extension **all;      /* (extension_paths) */
 } nr_opened;
 nr_status nr_opened_open(nr_opened *o, nr_error *err);
 void nr_opened_close(nr_opened *o);
+/* All of them on or off. */
+void nr_opened_switch(const nr_opened *o, bool on);
 
 #endif

@@ -159,7 +159,8 @@ static int set_value(const parser *p, const target *t, const char *value)
         switch (t->option->kind) {
         case 'u': return set_size(p, t, value);
         case 'f': return set_double(p, t, value);
-        case 'l': return list_add(p, t->option->out, value);
+        case 'l':
+        case 'r': return list_add(p, t->option->out, value);
         default: *(const char **)t->option->out = value; return 0;
         }
     }

@@ -229,6 +229,22 @@ static json_t *auc_json(const nr_thinned gates[2], size_t L)
     return list;
 }
 
+/* All that ran, the lowest first. */
+static json_t *stack_json(const work *w)
+{
+    nr_extension *all[NR_STACK_MAX];
+    size_t count = nr_extension_stack(w->extension, all);
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++) {
+        char *text = nr_extension_describe(all[i]);
+        json_t *o = text ? json_loads(text, 0, NULL) : NULL;
+        if (o && all[i]->record) json_object_set(o, "training_new", json_object_get(all[i]->record, "new"));
+        json_array_append_new(list, o ? o : json_null());
+        free(text);
+    }
+    return list;
+}
+
 static json_t *head_json(const work *w)
 {
     json_t *o = json_object();
@@ -241,6 +257,7 @@ static json_t *head_json(const work *w)
     char *text = nr_extension_describe(w->extension);
     json_object_set_new(o, "extension", text ? json_loads(text, 0, NULL) : json_null());
     free(text);
+    if (w->extension->below) json_object_set_new(o, "extensions", stack_json(w));
     return o;
 }
 

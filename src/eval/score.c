@@ -166,7 +166,9 @@ static nr_status batch_new(batch *b, nr_scorer *s, size_t B, size_t T, nr_error 
     *b = (batch){.s = s, .T = T};
     NR_TRY(nr_pass_new(&b->pass[BACKBONE], s->model, NULL, 0, &opt, err));
     if (s->extension) {
-        NR_TRY(nr_pass_new(&b->pass[EXTENDED], s->model, &s->extension, 1, &opt, err));
+        nr_extension *all[NR_STACK_MAX];
+        size_t count = nr_extension_stack(s->extension, all);
+        NR_TRY(nr_pass_new(&b->pass[EXTENDED], s->model, all, count, &opt, err));
         NR_TRY(observe(b, n, err));
         NR_TRY(nr_alloc(&b->nll[EXTENDED], n, sizeof(double), "losses", err));
         NR_TRY(nr_alloc(&b->kl, n, sizeof(double), "divergences", err));

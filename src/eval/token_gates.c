@@ -39,7 +39,9 @@ static nr_status forward(work *w, nr_error *err)
     size_t cells = w->model->config->L * w->count;
     nr_pass_options opt = {.B = 1, .T = w->count};
     nr_batch b = {.B = 1, .T = w->count, .ids = w->ids};
-    NR_TRY(nr_pass_new(&w->pass, w->model, &w->extension, 1, &opt, err));
+    nr_extension *all[NR_STACK_MAX];
+    size_t count = nr_extension_stack(w->extension, all);
+    NR_TRY(nr_pass_new(&w->pass, w->model, all, count, &opt, err));
     NR_TRY(nr_alloc(&w->seen.ffn_norm, cells, sizeof(double), "norms", err));
     NR_TRY(nr_alloc(&w->seen.ext_norm, cells, sizeof(double), "norms", err));
     NR_TRY(nr_alloc(&w->seen.gate, cells, sizeof(double), "gates", err));

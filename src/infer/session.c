@@ -45,8 +45,11 @@ static nr_status set_up(nr_session *s, nr_extension *e, size_t context, nr_error
     size_t V = m->config->V;
     s->context = context ? context : NR_MIN(m->config->max_context, (size_t)DEFAULT_CONTEXT);
     nr_pass_options opt = {.B = 1, .T = NR_MIN(s->context, (size_t)PREFILL), .cache_context = s->context, .head_rows = 1};
-    NR_TRY(nr_pass_new(&s->pass, m, &e, e ? 1 : 0, &opt, err));
-    NR_TRY(prepare_step(m, e, err));
+    nr_extension *all[NR_STACK_MAX];
+    size_t count = nr_extension_stack(e, all);
+    NR_TRY(nr_pass_new(&s->pass, m, all, count, &opt, err));
+    NR_TRY(prepare_step(m, NULL, err));
+    for (size_t i = 0; i < count; i++) NR_TRY(prepare_step(m, all[i], err));
     NR_TRY(nr_alloc(&s->ids, s->context, sizeof *s->ids, "timeline", err));
     NR_TRY(nr_alloc(&s->converted, m->ops->real == NR_F32 ? 1 : V, sizeof *s->converted, "logits", err));
     NR_TRY(nr_alloc(&s->p, V, sizeof *s->p, "probabilities", err));

@@ -147,7 +147,7 @@ NR_INLINE void input_rows(const job *j, size_t task, bool bf16)
     {                                                                                                                  \
         job j = {.x = dxn, .dz = (float *)(uintptr_t)dz, .xn = xn, .w = w, .n = n, .C = C, .partial = scratch};        \
         nr_parallel(tasks_of(n, NR_ROW_BLOCK), input_rows_##type, &j);                                                 \
-        add_blocks(dw, scratch, tasks_of(n, NR_ROW_BLOCK), C + 1, C);                                                  \
+        if (dw) add_blocks(dw, scratch, tasks_of(n, NR_ROW_BLOCK), C + 1, C);                                          \
         if (dbias) add_blocks(dbias, (float *)scratch + C, tasks_of(n, NR_ROW_BLOCK), C + 1, 1);                       \
     }
 NR_CPU_BOTH(GATE)

@@ -134,7 +134,7 @@ static double share(const nr_hook *h)
 
 static bool wants_balance(const nr_hook *h)
 {
-    return h->e->settings.balance > 0 && h->batch->step_tokens > 0;
+    return h->e->grads && h->e->settings.balance > 0 && h->batch->step_tokens > 0; /* a frozen one has no losses */
 }
 
 /* Row b: its loss, and d loss / d p_i, the same for all its tokens, in slope (E). */

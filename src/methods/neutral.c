@@ -124,12 +124,12 @@ static void *grad(const nr_hook *h, size_t k)
 
 static bool wants_l1(const nr_hook *h)
 {
-    return h->e->settings.l1 && h->batch->step_old_tokens > 0;
+    return h->e->grads && h->e->settings.l1 && h->batch->step_old_tokens > 0; /* a frozen one has no losses */
 }
 
 static bool wants_ce(const nr_hook *h)
 {
-    return h->e->settings.ce && h->e->settings.gate == NR_GATE_SIGMOID && h->batch->step_tokens > 0;
+    return h->e->grads && h->e->settings.ce && h->e->settings.gate == NR_GATE_SIGMOID && h->batch->step_tokens > 0;
 }
 
 /* What one |g a| of an old row weighs in the mean, before alpha. */

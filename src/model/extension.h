@@ -46,6 +46,7 @@ struct nr_extension {
     char backbone[65];       /* fingerprint it was trained on */
     json_t *record;          /* training record, or NULL */
     void *state;             /* the method's own; freed by method->close */
+    struct nr_extension *below; /* it stands on this one, or NULL; not owned */
     double gate_threshold;   /* rows with |g| at most this leave out their adapter, in inference */
     nr_tensor *blocks;       /* (param_count) quantised: the matrices as Q8_0, in block_data */
     unsigned char *block_data;
@@ -140,6 +141,14 @@ extern const size_t nr_method_count;
 const nr_method *nr_method_find(const char *name);
 /* The same, or an error that lists the names there are. */
 nr_status nr_method_named(const nr_method **m, const char *name, nr_error *err);
+
+/* ---- stack.c: several extensions at once ---- */
+
+#define NR_STACK_MAX 16
+/* The extensions that run with e, which is the last; 0 with NULL. */
+size_t nr_extension_stack(struct nr_extension *e, struct nr_extension *list[NR_STACK_MAX]);
+/* SHA-256 of the weights' file of an extension's folder. */
+nr_status nr_extension_file_hash(char hex[65], const char *folder, nr_error *err);
 
 /* ---- extension.c ---- */
 

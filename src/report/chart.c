@@ -15,10 +15,15 @@
 #define RIGHT 62.0
 #define TOP 38.0
 #define BOTTOM 46.0
+#define LEGEND 18.0 /* a line of it */
 #define MAX_SERIES 8
 
-const char nr_chart_light[] = "--ink:#1f2430;--soft:#5b6472;--line:#d9dde4;--old:#2356c5;--new:#b8450b;--base:#7a8190;--third:#5f7a1d;";
-const char nr_chart_dark[] = "--ink:#e8eaef;--soft:#a3abba;--line:#363c48;--old:#7fa8ff;--new:#ff9a5c;--base:#98a0b0;--third:#b4d16a;";
+const char nr_chart_light[] = "--ink:#1f2430;--soft:#5b6472;--line:#d9dde4;--old:#2356c5;--new:#b8450b;--base:#7a8190;--third:#5f7a1d;"
+                              "--m1:#0067a8;--m2:#c24a00;--m3:#007a59;--m4:#a8327e;--m5:#806400;--m6:#4b45b8;--m7:#7c3f20;--m8:#4a5263;";
+const char nr_chart_dark[] = "--ink:#e8eaef;--soft:#a3abba;--line:#363c48;--old:#7fa8ff;--new:#ff9a5c;--base:#98a0b0;--third:#b4d16a;"
+                             "--m1:#6cb6ff;--m2:#ff9a5c;--m3:#4fd1a5;--m4:#f29bd0;--m5:#e6c84f;--m6:#aaa5ff;--m7:#d8a583;--m8:#c3cad8;";
+#define NR_CHART_METHOD(n) ".chart .m" #n "{stroke:var(--m" #n ")}.chart .fm" #n "{fill:var(--m" #n ")}"
+
 const char nr_chart_rules[] =
     ".chart text{font:12px system-ui,sans-serif;fill:var(--soft)}.chart .name{fill:var(--ink)}"
     ".chart .grid{stroke:var(--line);stroke-width:1}.chart .axis{stroke:var(--soft);stroke-width:1}"
@@ -26,7 +31,9 @@ const char nr_chart_rules[] =
     ".chart .dashed{stroke-dasharray:5 5;stroke-width:1.6}.chart .faint{stroke-width:1;opacity:.35}"
     ".chart .old{stroke:var(--old)}.chart .new{stroke:var(--new)}.chart .base{stroke:var(--base)}.chart .third{stroke:var(--third)}"
     ".chart .fold{fill:var(--old)}.chart .fnew{fill:var(--new)}.chart .fbase{fill:var(--base)}.chart .fthird{fill:var(--third)}"
-    ".chart text.fold,.chart text.fnew,.chart text.fbase,.chart text.fthird{font-weight:600}";
+    NR_CHART_METHOD(1) NR_CHART_METHOD(2) NR_CHART_METHOD(3) NR_CHART_METHOD(4)
+    NR_CHART_METHOD(5) NR_CHART_METHOD(6) NR_CHART_METHOD(7) NR_CHART_METHOD(8)
+    ".chart text.note{font-size:10px}.chart text.fold,.chart text.fnew,.chart text.fbase,.chart text.fthird{font-weight:600}";
 
 double nr_tick_step(double low, double high, size_t want)
 {
@@ -38,15 +45,16 @@ double nr_tick_step(double low, double high, size_t want)
 
 typedef struct {
     double x0, x1, y0, y1;
+    double top, height; /* of the drawing: more than one line of legend moves it down */
 } range;
 
 static double place_x(const range *r, double x) { return LEFT + (x - r->x0) / (r->x1 - r->x0) * (WIDTH - LEFT - RIGHT); }
-static double place_y(const range *r, double y) { return HEIGHT - BOTTOM - (y - r->y0) / (r->y1 - r->y0) * (HEIGHT - TOP - BOTTOM); }
+static double place_y(const range *r, double y) { return r->height - BOTTOM - (y - r->y0) / (r->y1 - r->y0) * (r->height - r->top - BOTTOM); }
 
 /* What the data span; false without a single finite point. */
 static bool span(range *r, const nr_chart *c)
 {
-    *r = (range){INFINITY, -INFINITY, INFINITY, -INFINITY};
+    *r = (range){INFINITY, -INFINITY, INFINITY, -INFINITY, TOP, HEIGHT};
     for (size_t k = 0; k < c->series_count; k++)
         for (size_t i = 0; i < c->series[k].count; i++) {
             double x = c->series[k].x[i], y = c->series[k].y[i];
@@ -65,6 +73,7 @@ static bool span(range *r, const nr_chart *c)
     double x_least = fmax(1e-9, fabs(r->x1) * 1e-6), y_least = fmax(1e-9, fabs(r->y1) * 1e-6);
     if (r->x1 - r->x0 < x_least) r->x0 -= 0.5, r->x1 += 0.5;
     if (r->y1 - r->y0 < y_least) r->y0 -= fmax(0.5 * fabs(r->y0), y_least), r->y1 += fmax(0.5 * fabs(r->y1), y_least);
+    if (c->margin) r->x0 -= 0.06 * (r->x1 - r->x0), r->x1 += 0.06 * (r->x1 - r->x0);
     return true;
 }
 
@@ -107,13 +116,13 @@ static void axes(nr_buffer *b, const nr_chart *c, range *r)
     digits = digits_for(step);
     for (double x = ceil(r->x0 / step - 1e-9) * step; x <= r->x1 + step * 1e-6; x += step) {
         double at = place_x(r, x);
-        nr_buffer_printf(b, "<line class=\"axis\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", at, at, HEIGHT - BOTTOM, HEIGHT - BOTTOM + 4);
+        nr_buffer_printf(b, "<line class=\"axis\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", at, at, r->height - BOTTOM, r->height - BOTTOM + 4);
         snprintf(label, sizeof label, "%.*f", digits, fabs(x) < step / 1e6 ? 0 : x);
-        text_at(b, at, HEIGHT - BOTTOM + 18, "middle", NULL, label);
+        text_at(b, at, r->height - BOTTOM + 18, "middle", NULL, label);
     }
-    nr_buffer_printf(b, "<line class=\"axis\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM, HEIGHT - BOTTOM);
-    text_at(b, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, "middle", NULL, c->x_label);
-    nr_buffer_printf(b, "<text transform=\"translate(12 %.1f) rotate(-90)\" text-anchor=\"middle\">", (TOP + HEIGHT - BOTTOM) / 2);
+    nr_buffer_printf(b, "<line class=\"axis\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>", LEFT, WIDTH - RIGHT, r->height - BOTTOM, r->height - BOTTOM);
+    text_at(b, (LEFT + WIDTH - RIGHT) / 2, r->height - 10, "middle", NULL, c->x_label);
+    nr_buffer_printf(b, "<text transform=\"translate(12 %.1f) rotate(-90)\" text-anchor=\"middle\">", (r->top + r->height - BOTTOM) / 2);
     nr_escape(b, c->y_label);
     nr_buffer_text(b, "</text>");
 }
@@ -122,6 +131,29 @@ static bool visible(const nr_series *s, const range *r, size_t i)
 {
     return isfinite(s->x[i]) && isfinite(s->y[i]) && fabs(s->x[i]) <= 1e15 && s->y[i] >= r->y0 - (r->y1 - r->y0) &&
            s->y[i] <= r->y1 + (r->y1 - r->y0);
+}
+
+/* Five points around a centre. */
+static void star(nr_buffer *b, const char *style, double x, double y)
+{
+    nr_buffer_printf(b, "<polygon class=\"f%s\" points=\"", style);
+    for (int k = 0; k < 10; k++) {
+        double size = k % 2 ? 3.4 : 8.5, angle = M_PI / 5 * k;
+        nr_buffer_printf(b, "%s%.1f,%.1f", k ? " " : "", x + size * sin(angle), y - size * cos(angle));
+    }
+    nr_buffer_text(b, "\"/>");
+}
+
+static void draw_point(nr_buffer *b, const nr_chart *c, const nr_series *s, const range *r, size_t i)
+{
+    double x = place_x(r, s->x[i]), y = place_y(r, s->y[i]);
+    nr_buffer_text(b, "<g>");
+    if (s->star) star(b, s->style, x, y);
+    else nr_buffer_printf(b, "<circle class=\"f%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\"/>", s->style, x, y);
+    nr_buffer_text(b, "<title>");
+    nr_escape(b, s->name);
+    nr_buffer_printf(b, ", %g: %.*f</title></g>", s->x[i], c->digits, s->y[i]);
+    if (s->notes && s->notes[i]) text_at(b, x + 6, y - 5, "start", "note", s->notes[i]);
 }
 
 static void draw_line(nr_buffer *b, const nr_chart *c, const nr_series *s, const range *r)
@@ -134,24 +166,38 @@ static void draw_line(nr_buffer *b, const nr_chart *c, const nr_series *s, const
         pen = there;
     }
     nr_buffer_text(b, "\"/>");
-    for (size_t i = 0; s->points && i < s->count; i++) {
-        if (!visible(s, r, i)) continue;
-        nr_buffer_printf(b, "<circle class=\"f%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\"><title>", s->style, place_x(r, s->x[i]), place_y(r, s->y[i]));
-        nr_escape(b, s->name);
-        nr_buffer_printf(b, ", %g: %.*f</title></circle>", s->x[i], c->digits, s->y[i]);
+    for (size_t i = 0; s->points && i < s->count; i++)
+        if (visible(s, r, i)) draw_point(b, c, s, r, i);
+}
+
+static double legend_width(const nr_series *s) { return 26 + 6.7 * (double)strlen(s->name) + 18; }
+
+/* Lines of the legend. */
+static size_t legend_lines(const nr_chart *c)
+{
+    double x = LEFT;
+    size_t lines = 1;
+    for (size_t k = 0; k < c->series_count; k++) {
+        if (!c->series[k].name) continue;
+        double wide = legend_width(&c->series[k]);
+        if (x > LEFT && x + wide > WIDTH) x = LEFT, lines++;
+        x += wide;
     }
+    return lines;
 }
 
 static void legend(nr_buffer *b, const nr_chart *c)
 {
-    double x = LEFT;
+    double x = LEFT, y = 16;
     for (size_t k = 0; k < c->series_count; k++) {
         const nr_series *s = &c->series[k];
         if (!s->name) continue;
-        nr_buffer_printf(b, "<path class=\"%s%s%s\" d=\"M%.1f 16H%.1f\"/>", s->style, s->dashed ? " dashed" : "",
-                         s->faint ? " faint" : "", x, x + 20);
-        text_at(b, x + 26, 20, "start", "name", s->name);
-        x += 26 + 6.7 * (double)strlen(s->name) + 18;
+        if (x > LEFT && x + legend_width(s) > WIDTH) x = LEFT, y += LEGEND;
+        if (s->star) star(b, s->style, x + 10, y);
+        else nr_buffer_printf(b, "<path class=\"%s%s%s\" d=\"M%.1f %.0fH%.1f\"/>", s->style, s->dashed ? " dashed" : "",
+                              s->faint ? " faint" : "", x, y, x + 20);
+        text_at(b, x + 26, y + 4, "start", "name", s->name);
+        x += legend_width(s);
     }
 }
 
@@ -172,7 +218,7 @@ static void end_labels(nr_buffer *b, const nr_chart *c, const range *r)
     }
     for (size_t j = 1; j < count; j++)
         if (at[j] - at[j - 1] < 14) at[j] = at[j - 1] + 14;
-    double over = count ? at[count - 1] - (HEIGHT - BOTTOM + 4) : 0;
+    double over = count ? at[count - 1] - (r->height - BOTTOM + 4) : 0;
     for (size_t j = 0; j < count; j++) {
         char text[64], class[32];
         snprintf(text, sizeof text, "%.*f", c->digits, value[j]);
@@ -185,8 +231,11 @@ void nr_chart_svg(nr_buffer *b, const nr_chart *c, bool standalone)
 {
     range r;
     if (!span(&r, c)) return;
-    nr_buffer_printf(b, "<svg class=\"chart\" viewBox=\"0 0 %.0f %.0f\" role=\"img\" aria-labelledby=\"%s-t %s-d\"", WIDTH, HEIGHT, c->id, c->id);
-    if (standalone) nr_buffer_printf(b, " xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\"", WIDTH * 1.5, HEIGHT * 1.5);
+    double more = LEGEND * (double)(legend_lines(c) - 1);
+    r.top += more;
+    r.height += more + c->taller;
+    nr_buffer_printf(b, "<svg class=\"chart\" viewBox=\"0 0 %.0f %.0f\" role=\"img\" aria-labelledby=\"%s-t %s-d\"", WIDTH, r.height, c->id, c->id);
+    if (standalone) nr_buffer_printf(b, " xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\"", WIDTH * 1.5, r.height * 1.5);
     nr_buffer_printf(b, "><title id=\"%s-t\">", c->id);
     nr_escape(b, c->title);
     nr_buffer_printf(b, "</title><desc id=\"%s-d\">", c->id);
@@ -198,6 +247,31 @@ void nr_chart_svg(nr_buffer *b, const nr_chart *c, bool standalone)
     axes(b, c, &r);
     for (size_t k = 0; k < c->series_count; k++) draw_line(b, c, &c->series[k], &r);
     legend(b, c);
-    end_labels(b, c, &r);
+    if (!c->no_ends) end_labels(b, c, &r);
     nr_buffer_text(b, "</svg>");
+}
+
+/* The colour of a name within "--name:#123456;", n bytes long. */
+static void plain_colour(nr_buffer *b, const char *name, size_t n)
+{
+    for (const char *p = nr_chart_light; (p = strstr(p, "--")); p += 2)
+        if (strncmp(p, name, n) == 0 && p[n] == ':') {
+            nr_buffer_add(b, p + n + 1, strcspn(p + n + 1, ";"));
+            return;
+        }
+    nr_buffer_text(b, "#000");
+}
+
+void nr_chart_plain(nr_buffer *b, const char *svg)
+{
+    while (*svg) {
+        const char *var = strstr(svg, "var(--");
+        size_t n = var ? (size_t)(var - svg) : strlen(svg);
+        nr_buffer_add(b, svg, n);
+        svg += n;
+        if (!var) break;
+        size_t name = strcspn(svg + 4, ")");
+        plain_colour(b, svg + 4, name);
+        svg += 4 + name + (svg[4 + name] == ')');
+    }
 }

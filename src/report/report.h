@@ -48,10 +48,12 @@ void nr_grouped(nr_buffer *b, double v);
 
 typedef struct {
     const char *name;  /* in the legend, or NULL: not there */
-    const char *style; /* "old", "new", "base", "third": a colour of the page */
+    const char *style; /* "old", "new", "base", "third", "m1" to "m8": a colour of the page */
     const double *x, *y;
     size_t count;
     bool dashed, faint, points;
+    bool star;                /* points are stars */
+    const char *const *notes; /* (count) words beside points, or NULL */
 } nr_series;
 
 typedef struct {
@@ -62,12 +64,17 @@ typedef struct {
     bool whole_x;       /* x are whole numbers: no ticks between them */
     int digits;         /* of numbers after the point */
     double y_low, y_high; /* given range of y; both 0: from the data */
+    double taller;      /* than the usual drawing */
+    bool margin;        /* x spans a little more than the data */
+    bool no_ends;       /* no values at the lines' ends */
 } nr_chart;
 
 /* standalone: a file of its own, with its colours inside. */
 void nr_chart_svg(nr_buffer *b, const nr_chart *c, bool standalone);
 /* The colours that drawings use, as CSS for a selector and its dark form. */
 extern const char nr_chart_light[], nr_chart_dark[], nr_chart_rules[];
+/* A drawing that stands alone with light colours in place of its variables, for programs that know none. */
+void nr_chart_plain(nr_buffer *b, const char *svg);
 /* Step between ticks, 1, 2 or 5 times a power of ten, for about `want` of them. */
 double nr_tick_step(double low, double high, size_t want);
 
@@ -91,6 +98,9 @@ bool nr_report_figure(const nr_report_data *d, size_t i, bool standalone, const 
 /* Texts coloured token by token. */
 void nr_report_tokens(nr_buffer *b, const nr_report_data *d);
 void nr_report_page(nr_buffer *b, const nr_report_data *d);
+/* Head of a page up to its heading, with the button for light and dark, and its end. */
+void nr_page_begin(nr_buffer *b, const char *title, const char *below);
+void nr_page_end(nr_buffer *b);
 /* Writes the page, and the drawings into `folder` (NULL: not). */
 nr_status nr_report_write(const nr_report_data *d, const char *path, const char *folder, nr_error *err);
 

@@ -63,6 +63,18 @@ static void head(nr_buffer *b, const char *title)
     nr_buffer_text(b, "</style>\n</head>\n");
 }
 
+void nr_page_begin(nr_buffer *b, const char *title, const char *below)
+{
+    head(b, title);
+    nr_buffer_text(b, "<body>\n<main>\n<header><div><h1>");
+    nr_escape(b, title);
+    nr_buffer_text(b, "</h1><p class=\"soft\">");
+    nr_escape(b, below);
+    nr_buffer_printf(b, "written by nres %s</p></div><button id=\"theme\" type=\"button\" hidden>Light / dark</button></header>\n", NRES_VERSION);
+}
+
+void nr_page_end(nr_buffer *b) { nr_buffer_printf(b, "</main>\n<script>%s</script>\n</body>\n</html>\n", script); }
+
 /* ---- headline ---- */
 
 typedef struct {
@@ -268,20 +280,12 @@ static void title_of(nr_buffer *b, const nr_report_data *d)
 void nr_report_page(nr_buffer *b, const nr_report_data *d)
 {
     json_t *results = nr_report_results(d);
-    nr_buffer title = {0}, part = {0};
+    nr_buffer title = {0}, below = {0}, part = {0};
     size_t count = 0;
     const char *backbone = nr_report_string(d->extension, "backbone.name");
     title_of(&title, d);
-    head(b, title.data ? title.data : "Report");
-    nr_buffer_text(b, "<body>\n<main>\n<header><div><h1>");
-    nr_escape(b, title.data ? title.data : "Report");
-    nr_buffer_text(b, "</h1><p class=\"soft\">");
-    if (backbone) {
-        nr_buffer_text(b, "on ");
-        nr_escape(b, backbone);
-        nr_buffer_text(b, ", ");
-    }
-    nr_buffer_printf(b, "written by nres %s</p></div><button id=\"theme\" type=\"button\" hidden>Light / dark</button></header>\n", NRES_VERSION);
+    if (backbone) nr_buffer_printf(&below, "on %s, ", backbone);
+    nr_page_begin(b, title.data ? title.data : "Report", below.data ? below.data : "");
     cards(b, d, results);
     figures(b, d);
     nr_report_tokens(&part, d);
@@ -298,10 +302,11 @@ void nr_report_page(nr_buffer *b, const nr_report_data *d)
         nr_buffer_text(b, "</dl>\n");
     }
     command(b, d);
-    nr_buffer_printf(b, "</main>\n<script>%s</script>\n</body>\n</html>\n", script);
+    nr_page_end(b);
     if (title.failed || part.failed) b->failed = true;
     json_decref(results);
     nr_buffer_free(&title);
+    nr_buffer_free(&below);
     nr_buffer_free(&part);
 }
 

@@ -16,6 +16,7 @@
 #include "train/train.h"
 
 #define FORMAT 1
+#define BELOW 4 /* place of what the extension stands on, behind the sets of text */
 
 const char *const nr_domain_names[2] = {"old", "new"};
 const char *const nr_run_sets[4] = {"old", "new", "old_validation", "new_validation"};
@@ -42,6 +43,7 @@ static void set_files(nr_run_copy *c)
         else
             c->run.validation[i - 2] = f;
     }
+    c->run.stands_on = (nr_files){c->paths[BELOW], c->count[BELOW]};
 }
 
 static nr_status add_path(nr_run_copy *c, size_t set, const char *path, size_t all, nr_error *err)
@@ -67,6 +69,7 @@ nr_status nr_run_copy_new(nr_run_copy *c, const nr_run *run, nr_error *err)
         const nr_files *f = nr_run_files(run, set);
         for (size_t i = 0; i < f->count; i++) NR_TRY(add_path(c, set, f->paths[i], f->count, err));
     }
+    for (size_t i = 0; i < run->stands_on.count; i++) NR_TRY(add_path(c, BELOW, run->stands_on.paths[i], run->stands_on.count, err));
     c->run.model = c->model;
     c->run.cache_folder = c->cache;
     set_files(c);
@@ -90,6 +93,11 @@ nr_status nr_run_copy_from_json(nr_run_copy *c, const json_t *config, const char
             NR_TRY(add_path(c, set, text, json_array_size(list), err));
         }
     }
+    const json_t *below = json_object_get(config, "stands_on");
+    for (size_t i = 0; i < json_array_size(below); i++) {
+        NR_TRY(nr_json_string(json_array_get(below, i), "path", true, &text, where, err));
+        NR_TRY(add_path(c, BELOW, text, json_array_size(below), err));
+    }
     c->run.model = c->model;
     c->run.cache_folder = c->cache;
     set_files(c);
@@ -98,7 +106,7 @@ nr_status nr_run_copy_from_json(nr_run_copy *c, const json_t *config, const char
 
 void nr_run_copy_free(nr_run_copy *c)
 {
-    for (size_t set = 0; set < 4; set++) {
+    for (size_t set = 0; set < NR_COUNT(c->paths); set++) {
         for (size_t i = 0; i < c->count[set]; i++) free((void *)(uintptr_t)c->paths[set][i]);
         free(c->paths[set]);
     }
@@ -191,6 +199,18 @@ static json_t *files_to_json(const nr_trainer *t, const nr_run *run, size_t set)
     return list;
 }
 
+/* What the extension stands on, or an empty list. */
+static nr_status below_to_json(json_t **out, const nr_run *run, nr_error *err)
+{
+    char hex[65];
+    json_t *list = *out = json_array();
+    for (size_t i = 0; i < run->stands_on.count; i++) {
+        NR_TRY(nr_extension_file_hash(hex, run->stands_on.paths[i], err));
+        json_array_append_new(list, json_pack("{s:s, s:s}", "path", run->stands_on.paths[i], "sha256", hex));
+    }
+    return NR_OK;
+}
+
 /* What decides the bits beside the settings. */
 static json_t *machine_to_json(const nr_trainer *t)
 {
@@ -217,8 +237,12 @@ nr_status nr_run_write_config(nr_trainer *t, const nr_run *run, nr_error *err)
                           "command", run->command ? run->command : "", "settings", nr_settings_to_json(&t->s, NULL), "model",
                           model, "machine", machine_to_json(t), "files", files, "tokens", tokens, "cache_folder",
                           run->cache_folder);
-    nr_status st = path && t->config && whole ? nr_json_save(t->config, path, err)
+    json_t *below = NULL;
+    nr_status st = path && t->config && whole ? below_to_json(&below, run, err)
                                      : nr_fail(err, NR_E_MEMORY, "%s: out of memory, or a path that is not UTF-8", t->folder);
+    if (st == NR_OK && json_array_size(below) > 0) json_object_set(t->config, "stands_on", below);
+    if (st == NR_OK) st = nr_json_save(t->config, path, err);
+    json_decref(below);
     free(path);
     return st;
 }
@@ -244,6 +268,21 @@ static nr_status verify_files(const nr_trainer *t, const nr_run *run, size_t set
     return nr_fail(err, NR_E_MISMATCH, "%s: the %s text gives other tokens than when the run began", where, nr_run_sets[set]);
 }
 
+static nr_status verify_below(const nr_trainer *t, const nr_run *run, const char *where, nr_error *err)
+{
+    const json_t *list = json_object_get(t->config, "stands_on");
+    for (size_t i = 0; i < run->stands_on.count; i++) {
+        const char *want;
+        char hex[65];
+        NR_TRY(nr_json_string(json_array_get(list, i), "sha256", true, &want, where, err));
+        NR_TRY(nr_extension_file_hash(hex, run->stands_on.paths[i], err));
+        if (strcmp(want, hex) != 0)
+            return nr_fail(err, NR_E_MISMATCH, "%s: changed since the run began: expected the SHA-256 %.12s..., found %.12s...",
+                           run->stands_on.paths[i], want, hex);
+    }
+    return NR_OK;
+}
+
 nr_status nr_run_verify(nr_trainer *t, const nr_run *run, nr_error *err)
 {
     const char *text;
@@ -261,6 +300,7 @@ nr_status nr_run_verify(nr_trainer *t, const nr_run *run, nr_error *err)
         goto done;
     }
     for (size_t set = 0; set < 4; set++) NR_GO(verify_files(t, run, set, where, err));
+    NR_GO(verify_below(t, run, where, err));
     static const char *const keys[] = {"instruction_set", "matrix_library", "backend"};
     for (size_t i = 0; i < NR_COUNT(keys); i++) {
         const char *found = json_string_value(json_object_get(now, keys[i]));

@@ -106,6 +106,8 @@ struct nr_trainer {
     nr_model *model;
     nr_tokenizer *tokenizer;
     nr_extension *e;
+    nr_extension *below[NR_STACK_MAX]; /* what it stands on, frozen */
+    size_t below_count;
     nr_tokens *tokens[4];    /* training old, new; validation old, new (NULL: split off training) */
     nr_rows *train[2], *valid[2];
     nr_pass *pass;
@@ -130,8 +132,8 @@ struct nr_trainer {
 /* Files of a run, with absolute paths. */
 typedef struct {
     char *model, *cache;
-    const char **paths[4];
-    size_t count[4];
+    const char **paths[5];   /* the four sets of text; what the extension stands on */
+    size_t count[5];
     nr_run run;              /* points into the above */
 } nr_run_copy;
 nr_status nr_run_copy_new(nr_run_copy *c, const nr_run *run, nr_error *err);

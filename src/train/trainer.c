@@ -116,9 +116,26 @@ static nr_status extend_model(nr_trainer *t, nr_error *err)
 {
     NR_TRY(nr_extension_new(&t->e, t->model, &t->s, err));
     NR_TRY(nr_extension_train(t->e, err));
+    if (t->below_count > 0) NR_TRY(nr_extension_stand_on(t->e, t->below[t->below_count - 1], err));
+    nr_extension *all[NR_STACK_MAX];
+    size_t count = nr_extension_stack(t->e, all);
     nr_pass_options pass = {.B = t->B, .T = t->s.context, .train = true, .recompute = t->s.recompute == 1};
-    NR_TRY(nr_pass_new(&t->pass, t->model, &t->e, 1, &pass, err));
+    NR_TRY(nr_pass_new(&t->pass, t->model, all, count, &pass, err));
     return take_buffers(t, err);
+}
+
+/* What the new extension stands on. */
+static nr_status open_below(nr_trainer *t, const nr_run *run, nr_error *err)
+{
+    if (run->stands_on.count >= NR_STACK_MAX)
+        return nr_fail(err, NR_E_USAGE, "extensions: expected at most %d together, found %zu", NR_STACK_MAX, run->stands_on.count + 1);
+    for (size_t i = 0; i < run->stands_on.count; i++) {
+        NR_TRY(nr_extension_load(&t->below[i], t->model, run->stands_on.paths[i], false, err));
+        t->below_count = i + 1;
+        if (i > 0) NR_TRY(nr_extension_stand_on(t->below[i], t->below[i - 1], err));
+        nr_train_say(t, "it stands on %s: %s, frozen", run->stands_on.paths[i], t->below[i]->method->name);
+    }
+    return NR_OK;
 }
 
 /* Everything but the folder: settings, texts, model, extension, memory. */
@@ -136,6 +153,7 @@ static nr_status prepare(nr_trainer *t, const nr_run *run, bool resumed, nr_erro
     NR_TRY(nr_train_open_data(t, run, err));
     NR_TRY(nr_model_open(&t->model, run->model, &opt, err));
     NR_TRY(check_vocabulary(t, run, err));
+    NR_TRY(open_below(t, run, err));
     NR_TRY(extend_model(t, err));
     NR_TRY(nr_model_fingerprint(t->model, t->e->backbone, err));
     nr_train_say(t, "%s on %s: %zu weights, %.2f %% of the backbone's, width %zu in %zu layers, backend %s", t->e->method->name,
@@ -545,6 +563,7 @@ void nr_trainer_close(nr_trainer *t)
     }
     for (int i = 0; i < 4; i++) nr_tokens_close(t->tokens[i]);
     nr_extension_close(t->e);
+    for (size_t i = 0; i < t->below_count; i++) nr_extension_close(t->below[i]);
     nr_model_close(t->model);
     nr_tokenizer_close(t->tokenizer);
     nr_exchange_free(&t->exchange);

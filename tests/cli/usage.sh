@@ -12,7 +12,7 @@ wrong() { # wrong TEXT ARGUMENTS...
 
 wrong 'unknown command "frobnicate"' frobnicate
 wrong 'did you mean "version"?' versoin
-wrong 'did you mean "completion"?' comp
+wrong 'did you mean "completion"?' compl
 wrong 'unknown command ""' ""
 wrong 'unknown command "nope"' help nope
 wrong 'unknown command "a?b"' $'a\nb'

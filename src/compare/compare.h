@@ -1,0 +1,176 @@
+/*
+ * compare.h - the inside of nr_compare and nr_tune.
+ *
+ *   yaml.c             YAML into a tree that knows its lines
+ *   recipe.c           the tree into texts, settings and rows
+ *   grid.c             rows into runs, each named by what differs
+ *   measure.c          one run: train, score, time; record.c its record
+ *   runner.c           all runs: which are done, processes, progress
+ *   summary.c          records into one JSON: means, intervals, ranks
+ *   compare_table.c    that JSON as text, Markdown and CSV
+ *   compare_figures.c  the drawings, compare_page.c the page
+ *   spectrum.c         singular values of a matrix
+ *   write_recipe.c     runs as a recipe again
+ *   halving.c          nr_tune
+ */
+#ifndef NR_COMPARE_H
+#define NR_COMPARE_H
+
+#include "model/extension.h"
+
+/* ---- yaml.c ---- */
+
+typedef struct nr_yaml nr_yaml;
+struct nr_yaml {
+    char kind;        /* 's' scalar, 'l' list, 'm' mapping */
+    size_t line;      /* from 1 */
+    char *text;       /* of a scalar */
+    char *key;        /* of an item of a mapping */
+    nr_yaml *items;
+    size_t count;
+};
+nr_status nr_yaml_load(nr_yaml *out, const char *path, nr_error *err);
+void nr_yaml_free(nr_yaml *y);
+/* The item of a mapping, or NULL. */
+const nr_yaml *nr_yaml_find(const nr_yaml *y, const char *key);
+
+/* ---- recipe.c ---- */
+
+typedef struct {
+    char **paths;
+    size_t count;
+} nr_paths;
+
+typedef struct {
+    char *name;            /* of its column */
+    int domain;            /* NR_OLD, NR_NEW of train.h */
+    nr_paths train, validation;
+    char *test;            /* or NULL */
+} nr_recipe_text;
+
+/* One setting of a row with the values that it takes in turn; the texts' names under "old" and "new" too. */
+typedef struct {
+    char name[64];
+    const nr_yaml *values; /* a scalar, or a list of scalars; for texts a name, a list of names, or a list of such lists */
+} nr_axis;
+
+typedef struct {
+    const char *name;      /* NULL: the method's */
+    size_t line;
+    nr_axis *axes;
+    size_t count;
+} nr_recipe_row;
+
+enum { NR_ROW, NR_CONTROL_BACKBONE, NR_CONTROL_OLD_ONLY, NR_CONTROL_NEW_ONLY };
+extern const char *const nr_control_names[4]; /* "row", "backbone", "old-only", "new-only" */
+
+/* One run of the grid. */
+typedef struct {
+    char *name;            /* of its folder */
+    char *label;           /* the row's name, or its method */
+    char *group;           /* name without the seed */
+    int role;              /* NR_ROW, NR_CONTROL_* */
+    size_t line;           /* of the row */
+    nr_settings s;
+    bool *trains_on;       /* (texts) */
+    char identity[65];     /* hash of all that its numbers depend on */
+} nr_planned;
+
+typedef struct {
+    char *path, *folder;
+    nr_yaml tree;
+    const char *const *variables; /* NAME=VALUE */
+    size_t variable_count;
+    char *title, *model;
+    nr_paths stands_on;    /* extensions that all runs stand on, the lowest first */
+    nr_recipe_text *texts;
+    size_t text_count;
+    nr_recipe_row *rows;
+    size_t row_count;
+    bool controls[4];      /* by NR_CONTROL_* */
+    /* how it is measured */
+    size_t max_documents, context, batch_tokens, generate;
+    bool best;             /* best/ instead of the last weights */
+    bool spectra;
+    bool test;             /* false: no test text is looked at, for nr_tune */
+    nr_planned *runs;
+    size_t run_count;
+} nr_recipe;
+
+nr_status nr_recipe_load(nr_recipe *r, const char *path, const char *const *variables, size_t count, nr_error *err);
+void nr_recipe_free(nr_recipe *r);
+/* Fails naming the recipe and the line. */
+nr_status nr_recipe_fail(const nr_recipe *r, size_t line, nr_error *err, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+/* The text with its $NAMEs replaced; malloc'ed. */
+nr_status nr_recipe_expand(const nr_recipe *r, const nr_yaml *y, char **out, nr_error *err);
+/* Number of the text of this name, or text_count. */
+size_t nr_recipe_text_find(const nr_recipe *r, const char *name);
+
+/* ---- grid.c ---- */
+nr_status nr_grid_expand(nr_recipe *r, nr_error *err);
+
+/* ---- spectrum.c ---- */
+
+/* Singular values of a (rows, cols), the largest first: min(rows, cols) of them. */
+nr_status nr_spectrum(double *values, const float *a, size_t rows, size_t cols, nr_error *err);
+/* exp of the entropy of the values' shares of their sum: how many of them count. */
+double nr_effective_rank(const double *values, size_t n);
+/* Of the gate matrices of a model's feed-forward blocks (e NULL) or of an extension's adapters: NULL without any.
+ * {"effective_rank", "of", "values": means over the layers of sorted values over the largest, at even places} */
+json_t *nr_gate_spectrum(const nr_model *m, const nr_extension *e);
+
+/* ---- record.c: what a run left, as one JSON object ---- */
+typedef struct {
+    const nr_recipe *recipe;
+    const nr_planned *run;
+    const char *folder, *command;
+    json_t *eval;          /* of nr_evaluate, or NULL */
+    double generated_per_second;
+    json_t *spectrum;      /* of nr_gate_spectrum, or NULL */
+} nr_measured;
+json_t *nr_record(const nr_measured *m, nr_error *err);
+
+/* ---- measure.c ---- */
+
+typedef struct {
+    const nr_recipe *recipe;
+    const char *output, *cache_folder, *hub_folder;
+} nr_compare_place;
+
+/* Makes a run whole, from wherever it stands, and writes its record; a failure is recorded too. */
+nr_status nr_measure(const nr_compare_place *p, const nr_planned *run, const nr_listener *l, nr_error *err);
+/* Writes the record of a failure. */
+nr_status nr_measure_failed(const nr_compare_place *p, const nr_planned *run, const nr_error *why, nr_error *err);
+/* The run's record if it is one of this very run and done; NULL: none. */
+json_t *nr_measure_record(const nr_compare_place *p, const nr_planned *run, bool failed_too);
+/* Texts of a set (old, new: training; old, new: validation) as the trainer takes them; malloc'ed list. */
+nr_status nr_measure_files(const nr_recipe *r, const nr_planned *run, const char ***paths, nr_files files[4], nr_error *err);
+char *nr_measure_folder(const nr_compare_place *p, const nr_planned *run);
+
+/* ---- runner.c ---- */
+/* Makes every run that isn't done. *failed: what the first run that failed said, with NR_OK as status where none did. */
+nr_status nr_runner_all(const nr_compare_place *p, const nr_compare_options *opt, const nr_listener *l, nr_error *failed, nr_error *err);
+
+/* ---- summary.c ---- */
+/* {"runs": [records], "groups": [...]}; NULL: out of memory. */
+json_t *nr_summary(const nr_compare_place *p);
+
+/* ---- compare_table.c ---- */
+void nr_compare_text(nr_buffer *b, const json_t *summary);
+void nr_compare_markdown(nr_buffer *b, const json_t *summary);
+void nr_compare_csv(nr_buffer *b, const json_t *summary);
+void nr_compare_html(nr_buffer *b, const json_t *summary);
+
+/* ---- write_recipe.c ---- */
+
+/* Runs of r as a recipe; groups: a row stands for its group with all seeds of it. test: with test texts and controls. */
+nr_status nr_recipe_write(const nr_recipe *r, const nr_planned *runs, size_t count, bool groups, bool test, const char *path, nr_error *err);
+
+/* ---- compare_page.c, compare_figures.c ---- */
+
+/* Drawing number i as SVG; false after the last. One without data leaves svg empty. */
+bool nr_compare_figure(const json_t *summary, size_t i, bool standalone, const char **name, const char **title, const char **note, nr_buffer *svg);
+/* report.html and figures/ in a folder; draw: rsvg-convert, for PNG files, or NULL. */
+nr_status nr_compare_page_write(const json_t *summary, const char *folder, const char *draw, const nr_listener *l, nr_error *err);
+
+#endif

@@ -1,0 +1,143 @@
+# nres compare: a recipe's runs, killed and resumed to the same numbers, a row
+# that fails, the table's forms, and what is refused.
+. "${SOURCE:?}/tests/cli/lib.sh"
+. "$SOURCE/tests/cli/lib_train.sh"
+
+sentences 20 5 the of and to in is that it was for on are with they at be this from have or by one had not but what >old-test.txt
+sentences 20 6 le de la et les des en un du une que est pour qui dans par plus pas au sur ne se ce il sont étaient >new-test.txt
+mkdir recipes
+cat >recipes/tiny.yaml <<'Y'
+title: Tiny
+model: ../$MODEL
+texts:
+  french: {domain: new, train: ../new.txt, test: ../new-test.txt}
+  english: {domain: old, train: [../old.txt], test: ../old-test.txt}
+  again: {domain: old, test: ../old-test.txt}
+settings: {steps: 40, warmup_steps: 2, context: 32, eval_tokens: 256, eval_steps: 20, save_every: 2, extra: 40, threads: 1}
+rows:
+  - {method: neutral, learning_rate: [0.001, 0.01]}
+  - {name: wild, method: neutral, learning_rate: 10, weight_decay: 10, min_lr_ratio: 1}
+  - {method: llama-pro, seed: [1, 2]}
+evaluation: {generate: 8}
+Y
+if ! "$NRES" compare recipes/tiny.yaml --dry-run --set MODEL=model >out 2>err; then
+  says err 'built without libyaml' && exit 77
+fi
+
+# The plan.
+expect 0 "$NRES" compare recipes/tiny.yaml --dry-run --set MODEL=model
+for run in neutral,lr=0.001 neutral,lr=0.01 wild llama-pro,seed=1 llama-pro,seed=2 backbone old-only new-only; do says out "$run "; done
+says out 'together, one after another'
+[ ! -e recipes/out ] || fail "--dry-run made a folder"
+
+# A whole comparison: one row diverges, the others are whole, the exit code tells.
+expect 3 "$NRES" compare recipes/tiny.yaml -o whole --set MODEL=model
+says err '1 of 8 runs failed; the first, wild: '
+says err 'expected a finite loss'
+says out 'failed: '
+wide=$(awk 'length($0) > 80' out)
+[ -z "$wide" ] || fail "wider than 80 columns: $wide"
+cp out whole.txt
+for file in table.md table.csv table.json report.html figures/tradeoff.svg figures/loss.svg figures/gates.svg results/backbone.json; do
+  [ -s "whole/$file" ] || fail "whole/$file is missing"
+done
+[ "$(grep -c '^' whole/table.csv)" -eq 9 ] || fail "expected a line a run: $(cat whole/table.csv)"
+# Every line of the CSV has the columns of its head.
+sed -E 's/"[^"]*"/x/g' whole/table.csv | awk -F, 'NR == 1 { n = NF } NF != n || n < 30 { exit 1 }' || fail "ragged: $(cat whole/table.csv)"
+for key in french.bits_per_byte english.kl again.top1_agreement off_budget memory_peak; do says whole/table.csv "$key"; done
+for key in learning forgetting sum nats_more kl top1_agreement weights off_budget validation_sum rank chosen against columns; do
+  says whole/table.json "\"$key\""
+done
+says whole/results/neutral,lr=0.001.json '"command": "nres extend -m '
+says whole/results/backbone.json '"kl": 0'
+says whole/results/wild.json '"status": "failed"'
+# llama-pro's blocks don't meet the budget, and that is marked.
+grep llama-pro out | head -1 | grep -qF '0.043* ' || fail "no mark: $(grep llama-pro out)"
+# The same text under two names scores the same; the best of neutral's rates is the one that is ranked.
+[ "$(sed -n '/"again": {/,/}/p' whole/results/new-only.json | grep -F '"bits_per_byte"')" = \
+  "$(sed -n '/"english": {/,/}/p' whole/results/new-only.json | grep -F '"bits_per_byte"')" ] || fail "one text, two scores"
+[ "$(grep -cE '^ [12] ' out)" -eq 6 ] || fail "expected two ranked rows in three blocks: $(cat out)"
+
+numbers() { # of a comparison: everything but what depends on the clock
+  for file in "$1"/results/*.json; do
+    echo "$file" | sed 's|.*/||'
+    sed -E '/"cost": \{/,/\}/d; s|"error": "[a-z]*/|"error": "|' "$file" | grep -v '"command"'
+  done
+}
+
+# Killed three times with its processes, it goes on to the same bits.
+RANDOM=17
+for kill in 1 2 3; do
+  "$NRES" compare recipes/tiny.yaml -o killed --set MODEL=model >out 2>err &
+  pid=$!
+  for _ in $(seq 3000); do [ "$(cat killed/runs/*/metrics.jsonl 2>/dev/null | wc -l)" -ge $((kill * 50)) ] && break || sleep 0.01; done
+  sleep "0.0$((RANDOM % 90 + 10))"
+  kill -KILL $pid 2>/dev/null || true
+  wait $pid 2>/dev/null || true
+done
+[ "$(ls killed/results 2>/dev/null | wc -l)" -lt 8 ] || fail "the kills came too late to mean anything"
+expect 3 "$NRES" compare recipes/tiny.yaml -o killed --set MODEL=model
+diff <(numbers whole) <(numbers killed) || fail "other numbers after three kills"
+cmp "whole/runs/llama-pro,seed=2/extension.safetensors" "killed/runs/llama-pro,seed=2/extension.safetensors" || fail "other weights after three kills"
+
+# Several at a time: the same.
+expect 3 "$NRES" compare recipes/tiny.yaml -o side --set MODEL=model --jobs 3 -q
+[ "$(wc -l <err)" -eq 1 ] || fail "--quiet speaks: $(cat err)"
+diff <(numbers whole) <(numbers side) || fail "other numbers with three processes"
+
+# Interrupted: the state is saved, and the same command goes on.
+"$NRES" compare recipes/tiny.yaml -o asked --set MODEL=model >out 2>err &
+pid=$!
+for _ in $(seq 3000); do [ -s asked/runs/neutral,lr=0.001/metrics.jsonl ] && break || sleep 0.01; done
+kill -INT $pid
+code=0
+wait $pid || code=$?
+[ $code -eq 130 ] || fail "expected exit code 130, found $code: $(cat err)"
+says err 'the same command goes on'
+
+# What is done isn't done again; a new row is; one run alone makes no table.
+cp -p whole/results/backbone.json before.json
+sed -i 's/wild, method: neutral, learning_rate: 10, weight_decay: 10/tame, method: neutral, learning_rate: 0.002, weight_decay: 0/' recipes/tiny.yaml
+expect 0 "$NRES" compare recipes/tiny.yaml -o whole --set MODEL=model --only tame
+[ ! -s out ] || fail "--only prints: $(cat out)"
+expect 0 "$NRES" compare recipes/tiny.yaml -o whole --set MODEL=model
+says err '8 of 8 runs are done already'
+[ ! whole/results/backbone.json -nt before.json ] || fail "a run that was done was done again"
+expect 0 "$NRES" compare recipes/tiny.yaml -o whole --set MODEL=model --json
+grep -q '"groups"' out || fail "--json: $(head -c 200 out)"
+# Records alone make the table.
+mkdir copied && cp -r whole/results copied/
+expect 0 "$NRES" compare recipes/tiny.yaml -o copied --set MODEL=model
+diff whole/table.md copied/table.md || fail "another table from the records"
+
+# Other settings under the same name: begun anew.
+sed -i 's/steps: 40/steps: 6/' recipes/tiny.yaml
+expect 0 "$NRES" compare recipes/tiny.yaml -o whole --set MODEL=model --only tame
+says whole/results/tame.json '"training_tokens": 1536'
+
+# Refused, in one line that names file and line.
+expect 2 "$NRES" compare recipes/tiny.yaml -o no
+says err 'tiny.yaml:2: $MODEL has no value; --set MODEL=VALUE gives it one'
+one_line err
+sed 's/extra: 40/exttra: 40/' recipes/tiny.yaml >recipes/wrong.yaml
+expect 2 "$NRES" compare recipes/wrong.yaml -o no --set MODEL=model
+says err 'wrong.yaml:7: "exttra": there is no such setting'
+one_line err
+sed 's/llama-pro/bogus/' recipes/tiny.yaml >recipes/wrong.yaml
+expect 2 "$NRES" compare recipes/wrong.yaml -o no --set MODEL=model
+says err 'wrong.yaml:11: method: expected one of those of this build (neutral, lora, '
+printf 'model: &a m\n' >recipes/wrong.yaml
+expect 1 "$NRES" compare recipes/wrong.yaml -o no
+says err 'wrong.yaml:1: a recipe has no anchors'
+one_line err
+expect 2 "$NRES" compare recipes/tiny.yaml -o no --set MODEL=model --only nobody
+says err 'no run is called "nobody"'
+expect 2 "$NRES" compare recipes/tiny.yaml --set MODEL=model
+says err '-o OUT is needed'
+expect 2 "$NRES" compare recipes/tiny.yaml -o no --set MODEL
+says err '--set: expected NAME=VALUE'
+expect 1 "$NRES" compare absent.yaml -o no
+one_line err
+expect 2 "$NRES" compare
+says err 'expected one recipe'
+[ ! -e no ] || fail "a refused recipe left a folder"
