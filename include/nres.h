@@ -132,7 +132,7 @@ typedef struct {
     X(system, E, frozen_products, 0, 0, 2, "compute|int8-forward|int8", "P", "type of the products with frozen layers in training: as --compute, or int8")             \
     X(system, E, recompute, 0, 0, 1, "none|layer", "R", "what the backward pass computes again instead of keeping")                                                 \
     X(system, E, frozen, 0, 0, 1, "packed|quantised", "F", "the backbone's matrices: packed for products once, or kept in the file's quantised blocks")              \
-    X(method, E, method, 0, 0, 2, "neutral|lora|llama-pro", "NAME", "extension method")                                                                             \
+    X(method, E, method, 0, 0, 5, "neutral|lora|llama-pro|finetune|ewc|lwf", "NAME", "extension method")                                                                \
     X(method, F, extra, 20, 0.01, 1000, "", "PERCENT", "extra weights, per cent of all backbone weights")                                                           \
     X(method, U, width, 0, 0, 1e6, "", "M", "adapter width (LoRA: rank; llama-pro: blocks); overrides --extra")                                                     \
     X(method, S, layers, "all", 0, 0, "", "LIST", "extended layers: all, or a list such as 0-9,20,29")                                                              \
@@ -149,7 +149,13 @@ typedef struct {
     X(method, F, beta, 1, 0, 1e9, "", "X", "weight of the cross-entropy loss")                                                                                      \
     X(method, B, lm_to_gate, 1, 0, 1, "", "", "let the language-model gradient reach the gate's w")                                                                 \
     X(method, F, lora_scale, 0, 0, 1e6, "", "S", "LoRA s in W + (s/R) B A; 0: 2 R")                                                                                 \
-    X(method, S, lora_targets, "gate,up,down", 0, 0, "", "LIST", "LoRA's matrices: q,k,v,o,gate,up,down")
+    X(method, S, lora_targets, "gate,up,down", 0, 0, "", "LIST", "LoRA's matrices: q,k,v,o,gate,up,down")                                                               \
+    X(method, S, train_weights, "all", 0, 0, "", "LIST", "finetune, ewc, lwf: the weights that train: all, or patterns such as layers.*.mlp.*,norm")                    \
+    X(method, F, ewc_lambda, 1e4, 0, 1e12, "", "X", "ewc: weight of the loss that holds weights by their Fisher information")                                           \
+    X(method, U, ewc_sequences, 64, 1, 1e9, "", "N", "ewc: old rows from which the Fisher information is found")                                                        \
+    X(method, F, lwf_alpha, 0, 0, 1e9, "", "X", "weight of the distillation from the backbone, with any method; 0: none (lwf: 1)")                                      \
+    X(method, F, lwf_temperature, 2, 0.01, 1000, "", "T", "temperature of the distillation")                                                                            \
+    X(method, E, lwf_rows, 0, 0, 2, "new|old|all", "ROWS", "rows on which the distillation acts")
 
 #define NR_SETTING_TYPE_U size_t
 #define NR_SETTING_TYPE_F double
@@ -331,6 +337,7 @@ typedef struct {
 
 /* What a run will take, before any of it is taken. Bytes and seconds. */
 typedef struct {
+    size_t trained, allowed, backbone; /* counts of weights; allowed: what --extra asks for, which not every method can keep to */
     size_t weights_bytes, activation_bytes, extension_bytes, optimizer_bytes, total_bytes;
     size_t exchange_bytes; /* with other processes; within total_bytes */
     size_t disk_bytes;

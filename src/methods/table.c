@@ -7,7 +7,7 @@
 #include "model/extension.h"
 
 /* X(symbol) */
-#define METHODS(X) X(neutral) X(lora) X(llama_pro)
+#define METHODS(X) X(neutral) X(lora) X(llama_pro) X(finetune) X(ewc) X(lwf)
 
 #define NR_X(symbol) extern const nr_method nr_method_##symbol;
 METHODS(NR_X)

@@ -58,6 +58,8 @@ struct nr_pass {
     struct nr_extension **ext;
     size_t ext_count;
     const struct nr_extension *walker; /* whose depth/layer_at counts, or NULL */
+    const struct nr_extension *replacer; /* whose weights stand in the place of the backbone's, or NULL */
+    bool bare;                         /* as if every extension were off */
     size_t depth;                      /* of the walk */
     size_t lowest;                     /* first depth with something trained; depth when nothing is */
     nr_arena arena;
@@ -78,6 +80,10 @@ struct nr_pass {
     double *nll;                       /* (n) */
     void *logits;                      /* real (head_rows, V) */
     void *d_logits;                    /* act (head_rows, V) */
+    void *taught, *taught_logits;      /* distillation: act (n, C), real (head_rows, V); else NULL */
+    uint8_t *distilled;                /* (n) rows that it acts on */
+    double *kl;                        /* (n) */
+    bool teaches;                      /* the next loss has it */
     size_t head_rows;
     size_t prepared;                   /* rows that the linears are prepared for */
     size_t rows;                       /* of the latest forward */
@@ -90,6 +96,8 @@ struct nr_pass {
 
 /* What stands at a depth: the layer, and its backbone number or -1 for an own copy. */
 const nr_layer *nr_pass_layer(const nr_pass *p, size_t depth, size_t *number, bool *own);
+/* What stands before and behind the layers: the backbone's, or in its place an extension's. */
+nr_ends nr_pass_ends(const nr_pass *p);
 /* A hook's view at this depth. */
 nr_hook nr_pass_hook(nr_pass *p, size_t ext, size_t depth, size_t number, const nr_batch *b);
 /* Whether extension i has hooks at backbone layer `number`. */

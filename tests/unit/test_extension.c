@@ -10,6 +10,8 @@ static const char *const methods[][9] = {
     {"method", "neutral", "width", "8", "gate", "sigmoid", "ce", "true"},
     {"method", "lora", "width", "4"},
     {"method", "llama-pro", "width", "2"},
+    {"method", "finetune"},
+    {"method", "finetune", "layers", "2", "train_weights", "*.mlp.up_proj,norm"},
 };
 
 static nr_extension *fresh(const nr_model *m, const char *const *settings, bool shake)

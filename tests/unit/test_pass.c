@@ -58,7 +58,7 @@ static double gradients(fixture *f, size_t rows, bool recompute, void *grads)
 static void recompute_changes_no_bit(void **state)
 {
     (void)state;
-    const char *const methods[] = {"neutral", "lora", "llama-pro"};
+    const char *const methods[] = {"neutral", "lora", "llama-pro", "finetune"};
     const nr_ops *ops;
     assert_int_equal(nr_ops_cpu(&ops, NR_COMPUTE_AUTO, NULL), NR_OK);
     for (size_t i = 0; i < NR_COUNT(methods); i++) {
@@ -93,11 +93,12 @@ static void threads_change_no_bit(void **state)
 {
     (void)state;
     const nr_compute computes[] = {NR_COMPUTE_FP32, NR_COMPUTE_BF16};
-    for (size_t k = 0; k < NR_COUNT(computes); k++) {
+    const char *const methods[] = {"neutral", "finetune"};
+    for (size_t k = 0; k < 2 * NR_COUNT(computes); k++) {
         const nr_ops *ops;
         fixture f;
-        if (nr_ops_cpu(&ops, computes[k], NULL) != NR_OK) continue;
-        open_fixture(&f, ops, "neutral");
+        if (nr_ops_cpu(&ops, computes[k / 2], NULL) != NR_OK) continue;
+        open_fixture(&f, ops, methods[k % 2]);
         size_t bytes = f.e->weights * ops->real_size;
         void *one = malloc(bytes), *more = malloc(bytes);
         nr_threads_set(1);
@@ -117,7 +118,7 @@ static void threads_change_no_bit(void **state)
 static void cache_agrees(void **state)
 {
     (void)state;
-    const char *const methods[] = {"neutral", "lora", "llama-pro"};
+    const char *const methods[] = {"neutral", "lora", "llama-pro", "finetune"};
     for (size_t k = 0; k < NR_COUNT(methods); k++) {
         fixture f;
         nr_pass *whole, *step;

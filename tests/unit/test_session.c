@@ -107,7 +107,7 @@ static void at_once(fixture *f, const int32_t *ids, size_t n, float *out)
 static void any_cut_is_the_same(void **state)
 {
     (void)state;
-    const char *const methods[] = {NULL, "neutral", "lora", "llama-pro"};
+    const char *const methods[] = {NULL, "neutral", "lora", "llama-pro", "finetune"};
     const size_t cuts[][3] = {{TOKENS, 0, 0}, {7, 590, 3}, {599, 1, 0}, {512, 88, 0}, {1, 1, 598}};
     int32_t ids[TOKENS];
     fill(ids, TOKENS);
