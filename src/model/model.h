@@ -69,7 +69,8 @@ size_t nr_model_weight_count(const nr_config *c);
 struct nr_extension;
 /* Memory of the backbone's matrices and norms for a use: packings, and where matrices stay
  * quantised the file's blocks and one packing a shape. m may be opened for its shapes only.
- * yields: the matrices that this extension replaces are yielded to it; NULL: none. */
+ * yields: the matrices that this extension replaces are yielded to it, which leaves the file's pages and one packing a
+ * shape; NULL: none. */
 size_t nr_model_matrix_bytes(const nr_model *m, nr_use use, bool quantised, nr_products products,
                              const struct nr_extension *yields);
 /* Gives up the packings of the matrices that e replaces: products with them, which only the backbone alone still makes,

@@ -67,7 +67,7 @@ static size_t matrix_bytes(count_job *j, const char *name, size_t out, size_t in
     snprintf(full, sizeof full, "%s.weight", name);
     const nr_tensor *t = nr_model_file_find(m->file, full);
     if (j->yields && nr_extension_replaces(j->yields, full))
-        return first_of_shape(&j->yielded_shapes, out, in) ? m->ops->linear_bytes(m->ops, out, in, NR_PACK_FORWARD) : 0;
+        return (t ? t->size : 0) + (first_of_shape(&j->yielded_shapes, out, in) ? m->ops->linear_bytes(m->ops, out, in, NR_PACK_FORWARD) : 0);
     if (products != NR_PRODUCTS_COMPUTE) return nr_linear_int8_bytes(m->ops, out, in, j->uses, products == NR_PRODUCTS_INT8);
     size_t packed = m->ops->linear_bytes(m->ops, out, in, j->uses);
     if (!j->quantised || !t || !nr_linear_quant_can(m->ops, t)) return packed;

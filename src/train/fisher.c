@@ -202,7 +202,7 @@ static nr_status hash_of(char hex[65], const void *data, size_t bytes, const cha
 }
 
 /* On rank 0, from its whole array. */
-static nr_status write(const nr_trainer *t, const char *path, nr_error *err)
+static nr_status write_file(const nr_trainer *t, const char *path, nr_error *err)
 {
     char hex[65], name[] = "fisher";
     const nr_ops *ops = t->model->ops;
@@ -216,7 +216,7 @@ static nr_status write(const nr_trainer *t, const char *path, nr_error *err)
     return st;
 }
 
-static nr_status check(const nr_trainer *t, const nr_safetensors *file, const nr_tensor *x, const char *path, nr_error *err)
+static nr_status check_file(const nr_trainer *t, const nr_safetensors *file, const nr_tensor *x, const char *path, nr_error *err)
 {
     char hex[65];
     const char *want = json_string_value(json_object_get(file->metadata, "sha256"));
@@ -229,12 +229,12 @@ static nr_status check(const nr_trainer *t, const nr_safetensors *file, const nr
                                   : nr_fail(err, NR_E_FORMAT, "%s: expected the SHA-256 %.12s..., found %.12s...", path, want, hex);
 }
 
-static nr_status read(nr_trainer *t, const char *path, nr_error *err)
+static nr_status read_file(nr_trainer *t, const char *path, nr_error *err)
 {
     nr_safetensors *file;
     NR_TRY(nr_safetensors_open(&file, path, err));
     const nr_tensor *x = nr_safetensors_find(file, "fisher");
-    nr_status st = check(t, file, x, path, err);
+    nr_status st = check_file(t, file, x, path, err);
     if (st == NR_OK) memcpy(nr_exchange_whole(&t->exchange, t->fisher, 0), x->data, x->size);
     nr_safetensors_close(file);
     return st;
@@ -246,14 +246,14 @@ static nr_status find_and_keep(nr_trainer *t, const char *path, nr_error *err)
     double began = nr_clock();
     NR_TRY(nr_train_agree(t, nr_fisher_find(t, err), err));
     NR_TRY(nr_train_together(t, nr_exchange_collect(&t->exchange, t->fisher, 0, err)));
-    nr_status st = nr_train_leads(t) ? write(t, path, err) : NR_OK;
+    nr_status st = nr_train_leads(t) ? write_file(t, path, err) : NR_OK;
     nr_train_say(t, "Fisher information from %zu old rows in %.1f s, kept in %s", nr_fisher_rows(t), nr_clock() - began, path);
     return nr_train_agree(t, st, err);
 }
 
 static nr_status read_and_spread(nr_trainer *t, const char *path, nr_error *err)
 {
-    nr_status st = nr_train_leads(t) ? read(t, path, err) : NR_OK;
+    nr_status st = nr_train_leads(t) ? read_file(t, path, err) : NR_OK;
     NR_TRY(nr_train_agree(t, st, err));
     return nr_train_together(t, nr_exchange_spread(&t->exchange, t->fisher, 0, err));
 }

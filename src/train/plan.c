@@ -109,7 +109,7 @@ nr_status nr_plan_make(nr_plan *plan, const nr_model *shapes, const nr_run *run,
     if (st != NR_OK) nr_fail(err, st, "plan: a pass of %zu rows of %zu tokens can't be laid out", B, s->context);
     if (st == NR_OK) {
         plan->trained = e->weights;
-        plan->allowed = s->width ? e->weights : (size_t)nr_extension_budget(e);
+        plan->allowed = s->width && !e->replaces ? e->weights : (size_t)nr_extension_budget(e);
         plan->backbone = nr_model_weight_count(shapes->config);
         plan->weights_bytes = nr_model_matrix_bytes(shapes, NR_USE_TRAIN, s->frozen == 1, (nr_products)s->frozen_products,
                                                     nr_train_yields(s, e) ? e : NULL);

@@ -9,7 +9,7 @@ value() { grep '"kind": "step"' "$1/metrics.jsonl" | tail -1 | sed "s/.*\"$2\": 
 expect 0 "$NRES" extend "${SMALL[@]}" --method finetune --dry-run
 says out "100.00 % of the backbone's"
 says out "can't keep to --extra"
-bytes() { "$NRES" extend "${SMALL[@]}" --dry-run --json "$@" | sed "s/.*\"weights_bytes\": \([0-9]*\).*/\1/"; }
+bytes() { "$NRES" extend "${SMALL[@]}" --dry-run --json --compute fp32 "$@" | sed "s/.*\"weights_bytes\": \([0-9]*\).*/\1/"; }
 [ "$(bytes --method finetune)" -lt "$(bytes --method neutral)" ] || fail "the backbone's matrices are packed beside the trained ones"
 [ "$(bytes --method lwf)" -eq "$(bytes --method neutral)" ] || fail "distillation lacks the backbone's packings"
 [ "$(bytes --method lwf --frozen quantised)" -eq "$(bytes --method finetune)" ] || fail "--frozen quantised packs them"
@@ -88,6 +88,9 @@ for run in finetune-1 ewc-1 lwf-1 some; do
   expect 0 "$NRES" generate -m model -x $run -p "the of" -n 8 -c 64 -t 1
 done
 expect 0 "$NRES" generate -m model -x some -p "the of" -n 8 -c 64 -t 1 --quantise-extension q8_0
+
+expect 0 "$NRES" report finetune-1
+for text in 'Finetuning: ' 'weights trained: ' 'keep to 20 %'; do says finetune-1/report.html "$text"; done
 
 # Refusals.
 expect 2 "$NRES" extend "${SMALL[@]}" --method finetune --train-weights 'layers.*.moe.*' -o x
