@@ -132,14 +132,15 @@ typedef struct {
     X(system, E, frozen_products, 0, 0, 2, "compute|int8-forward|int8", "P", "type of the products with frozen layers in training: as --compute, or int8")             \
     X(system, E, recompute, 0, 0, 1, "none|layer", "R", "what the backward pass computes again instead of keeping")                                                 \
     X(system, E, frozen, 0, 0, 1, "packed|quantised", "F", "the backbone's matrices: packed for products once, or kept in the file's quantised blocks")              \
-    X(method, E, method, 0, 0, 5, "neutral|lora|llama-pro|finetune|ewc|lwf", "NAME", "extension method")                                                                \
+    X(method, S, method, "neutral", 0, 0, "", "NAME", "extension method; nres methods lists them")                                                                  \
     X(method, F, extra, 20, 0.01, 1000, "", "PERCENT", "extra weights, per cent of all backbone weights")                                                           \
-    X(method, U, width, 0, 0, 1e6, "", "M", "adapter width (LoRA: rank; llama-pro: blocks); overrides --extra")                                                     \
+    X(method, U, width, 0, 0, 1e6, "", "M", "adapter width (LoRA: rank; llama-pro: blocks; attention: heads; prefix: positions); overrides --extra")                \
     X(method, S, layers, "all", 0, 0, "", "LIST", "extended layers: all, or a list such as 0-9,20,29")                                                              \
     X(method, E, gate, 0, 0, 3, "elu|relu|sigmoid|none", "G", "gate of the adapter")                                                                                \
     X(method, B, gate_bias, 0, 0, 1, "", "", "give the gate a bias")                                                                                                \
     X(method, E, init, 0, 0, 1, "low|he", "I", "initial variance of W_in and W_gate: low s/(C L), he 2/C")                                                          \
-    X(method, F, init_scale, 1, 0, 1e6, "", "S", "s of the low init")                                                                                               \
+    X(method, F, init_scale, 1, 0, 1e6, "", "S", "s of the low init; prefix: the variance itself")                                                                  \
+    X(method, E, placement, 0, 0, 1, "parallel|serial", "P", "neutral, adapter: beside the FFN, reading its input, or after it, reading its output")               \
     X(method, E, gate_init, 0, 0, 2, "low|he|zero", "I", "initial variance of the gate's w")                                                                        \
     X(method, B, l1, 1, 0, 1, "", "", "local loss: l1 of the adapter's output on old rows")                                                                         \
     X(method, F, alpha, 1, 0, 1e9, "", "X", "weight of the l1 loss")                                                                                                \
@@ -149,7 +150,12 @@ typedef struct {
     X(method, F, beta, 1, 0, 1e9, "", "X", "weight of the cross-entropy loss")                                                                                      \
     X(method, B, lm_to_gate, 1, 0, 1, "", "", "let the language-model gradient reach the gate's w")                                                                 \
     X(method, F, lora_scale, 0, 0, 1e6, "", "S", "LoRA s in W + (s/R) B A; 0: 2 R")                                                                                 \
-    X(method, S, lora_targets, "gate,up,down", 0, 0, "", "LIST", "LoRA's matrices: q,k,v,o,gate,up,down")                                                               \
+    X(method, S, lora_targets, "gate,up,down", 0, 0, "", "LIST", "matrices of LoRA and loramoe: q,k,v,o,gate,up,down")                                               \
+    X(method, U, experts, 0, 0, 64, "", "E", "experts of a mixture; 0: loramoe 8, moe-ct 4")                                                                        \
+    X(method, F, balance, 0.1, 0, 1e6, "", "X", "loramoe: weight of the localized balance loss; 0: none")                                                           \
+    X(method, F, balance_delta, 0.1, 0, 1, "", "X", "loramoe: how much more an expert of the text's own half may be used")                                         \
+    X(method, E, fusion, 0, 0, 1, "constant|sigmoid", "F", "moe-ct: g of (1-g) FFN + g mixture: a constant, or sigmoid(w.x)")                                       \
+    X(method, F, fusion_share, 0.5, 0, 1, "", "G", "moe-ct: the constant g")                                                                                        \
     X(method, S, train_weights, "all", 0, 0, "", "LIST", "finetune, ewc, lwf: the weights that train: all, or patterns such as layers.*.mlp.*,norm")                    \
     X(method, F, ewc_lambda, 1e4, 0, 1e12, "", "X", "ewc: weight of the loss that holds weights by their Fisher information")                                           \
     X(method, U, ewc_sequences, 64, 1, 1e9, "", "N", "ewc: old rows from which the Fisher information is found")                                                        \
@@ -270,13 +276,16 @@ nr_status nr_tokenizer_decode(const nr_tokenizer *t, const int32_t *ids, size_t 
 
 typedef struct nr_extension nr_extension;
 
-/* A fresh extension: an exact identity on the backbone. */
+/* A fresh extension: an exact identity on the backbone, unless the method's definition is none (prefix, moe-ct). */
 nr_status nr_extension_new(nr_extension **out, const nr_model *m, const nr_settings *s, nr_error *err);
 /* Loads RUN, RUN/best or an extension folder. Refuses another backbone than
- * the one it was trained on, unless allow_other (equal shapes then). */
+ * the one it was trained on, unless allow_other (equal shapes then). A folder
+ * of PEFT's LoRA is loaded too; it doesn't say which weights it was trained on. */
 nr_status nr_extension_load(nr_extension **out, const nr_model *m, const char *folder,
                             bool allow_other, nr_error *err);
 nr_status nr_extension_save(const nr_extension *e, const char *folder, nr_error *err);
+/* As PEFT keeps it: adapter_config.json, adapter_model.safetensors. Method lora only. */
+nr_status nr_extension_save_peft(const nr_extension *e, const char *folder, nr_error *err);
 void nr_extension_close(nr_extension *e);
 size_t nr_extension_weights(const nr_extension *e);
 /* On (the default) or off; off is the backbone bit for bit. */

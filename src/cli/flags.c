@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "model/extension.h"
 
 typedef struct {
     const char *setting, *alias;
@@ -34,6 +35,18 @@ static void flag_of_option(nr_flag *f, const nr_option *o)
     dashed(f->name, sizeof f->name, o->name);
 }
 
+/* "a|b|c" of the methods there are. */
+static const char *method_names(void)
+{
+    static char list[512];
+    size_t at = 0;
+    for (size_t i = 0; i < nr_method_count; i++) {
+        if (at + strlen(nr_methods[i]->name) + 2 > sizeof list) break;
+        at += (size_t)snprintf(list + at, sizeof list - at, "%s%s", i ? "|" : "", nr_methods[i]->name);
+    }
+    return list;
+}
+
 static void flag_of_setting(nr_flag *f, const nr_setting *w)
 {
     nr_settings defaults;
@@ -46,6 +59,7 @@ static void flag_of_setting(nr_flag *f, const nr_setting *w)
     case 'E': f->kind = 'e'; break;
     default: f->kind = 's';
     }
+    if (strcmp(w->name, "method") == 0) f->kind = 'e', f->choices = method_names();
     dashed(f->name, sizeof f->name, w->name);
     nr_setting_get(&defaults, w, f->default_text, sizeof f->default_text);
     for (size_t i = 0; i < NR_COUNT(short_forms); i++)

@@ -21,6 +21,7 @@
     X(resume)       \
     X(eval)         \
     X(generate)     \
+    X(export)       \
     X(bench)        \
     X(init)         \
     X(data)         \

@@ -70,7 +70,12 @@ size_t nr_scorer_tokens(const nr_scorer *s) { return s->ids_count - s->documents
 
 void nr_scorer_clear(nr_scorer *s) { s->ids_count = s->documents = 0; }
 
-bool nr_extension_has_blocks(const nr_extension *e) { return e && e->method->block; }
+bool nr_extension_has_blocks(const nr_extension *e)
+{
+    const nr_method *m = e ? e->method : NULL;
+    if (!m || (!m->block && !m->after)) return false;
+    return m->has_block ? m->has_block(e, NR_BESIDE_FFN) || m->has_block(e, NR_AFTER_FFN) : true;
+}
 
 nr_status nr_prefix_token(int32_t *out, const nr_model *m, const nr_tokenizer *t, nr_error *err)
 {

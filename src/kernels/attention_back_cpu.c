@@ -22,17 +22,18 @@ typedef struct {
     const float *lse;
     const nr_attention *a;
     float *packed, *lanes, *heads;
-    size_t T, rows, tiles, DP, packed_size, lane_size, head_size, items, lane_count;
+    size_t T, keys, rows, key_rows, tiles, DP, packed_size, lane_size, head_size, items, lane_count;
 } job;
 
 static job layout(const nr_attention *a)
 {
-    job j = {.a = a, .T = a->Tq, .DP = padded(a->D), .items = a->B * a->H};
-    j.tiles = tasks_of(j.T, KEYS);
-    j.rows = j.tiles * KEYS;
+    job j = {.a = a, .T = a->Tq, .keys = a->start + a->Tq, .DP = padded(a->D), .items = a->B * a->H};
+    j.tiles = tasks_of(j.keys, KEYS);
+    j.rows = tasks_of(j.T, KEYS) * KEYS;
+    j.key_rows = j.tiles * KEYS;
     j.packed_size = KEYS * (2 * a->D + j.DP);                   /* k^T, v^T (D, KEYS); k (KEYS, DP) */
     j.lane_size = j.rows * (3 * j.DP + 1) + 2 * QUERIES * KEYS + QUERIES * KEYS / 2; /* q, dO, dQ, delta; P, dS; dS along keys */
-    j.head_size = 2 * j.rows * j.DP;                            /* dK, dV */
+    j.head_size = 2 * j.key_rows * j.DP;                        /* dK, dV */
     j.lane_count = NR_MIN(j.items, (size_t)LANES);
     return j;
 }
@@ -42,7 +43,7 @@ NR_INLINE void pack_tile(const job *j, size_t task, bool bf16)
     const nr_attention *a = j->a;
     size_t tile = task % j->tiles, head = task / j->tiles % a->K, b = task / j->tiles / a->K;
     size_t at = b * a->k_batch + tile * KEYS * a->k_stride + head * a->D,
-           rows = NR_MIN(j->T - tile * KEYS, (size_t)KEYS);
+           rows = NR_MIN(j->keys - tile * KEYS, (size_t)KEYS);
     float *kt = j->packed + task * j->packed_size, *vt = kt + a->D * KEYS, *k = vt + a->D * KEYS;
     if (HAS_PAIRS && bf16) {
         pair_columns(kt, act_at(j->k, at, bf16), a->k_stride, rows, a->D);
@@ -56,10 +57,10 @@ NR_INLINE void pack_tile(const job *j, size_t task, bool bf16)
     pack_rows(k, act_at(j->k, at, bf16), a->k_stride, rows, KEYS, a->D, 1, bf16);
 }
 
-/* The row of scores s and of dP turn into P and dS; outside [begin, end) both are 0. */
-NR_INLINE void weights_row(float *s, float *dp, float lse, float delta, size_t begin, size_t end, size_t cols)
+/* The row of scores s and of dP turn into P and dS; outside [0, shared) and [begin, end) both are 0. */
+NR_INLINE void weights_row(float *s, float *dp, float lse, float delta, size_t shared, size_t begin, size_t end, size_t cols)
 {
-    for (size_t i = 0; i < begin; i++) s[i] = -INFINITY;
+    for (size_t i = shared; i < begin; i++) s[i] = -INFINITY;
     for (size_t i = end; i < cols; i++) s[i] = -INFINITY;
     if (lse == -INFINITY) lse = 0; /* sees nothing: all of s is -infinity */
     for (size_t i = 0; i < cols; i += VW) {
@@ -72,13 +73,13 @@ NR_INLINE void weights_row(float *s, float *dp, float lse, float delta, size_t b
 /* One of two query rows: what it sees of the tile, and its numbers. */
 typedef struct {
     float *s, *dp, lse, delta;
-    size_t begin, end;
+    size_t shared, begin, end;
 } query_row;
 
 /* P of the columns [i, i + VW) of a row; dS in *ds. */
 NR_INLINE vf weights_at(const query_row *q, size_t i, float scale, vf *ds)
 {
-    vi column = vindex() + (int32_t)i, seen = (column >= (int32_t)q->begin) & (column < (int32_t)q->end);
+    vi column = vindex() + (int32_t)i, seen = ((column >= (int32_t)q->begin) & (column < (int32_t)q->end)) | (column < (int32_t)q->shared);
     vf p = (vf)((vi)vexp(vload(q->s + i) * scale - q->lse) & seen);
     *ds = p * (vload(q->dp + i) - q->delta);
     return p;
@@ -107,43 +108,49 @@ typedef struct {
     const int32_t *first;
 } view;
 
+/* Where in the tile at k0 query t begins to see keys of its own sequence. */
+NR_INLINE size_t first_of(const job *j, const view *w, size_t t, size_t k0, size_t cols)
+{
+    return w->first ? visible_begin(j->a->shared + (size_t)w->first[t], k0, cols) : 0;
+}
+
 NR_INLINE void tile_pair(const job *j, const view *w, const float *packed, size_t k0, size_t t0)
 {
     size_t D = j->a->D, DP = j->DP, n = NR_MIN(j->T - t0, (size_t)QUERIES);
-    size_t seen = NR_MIN(t0 + n - k0, (size_t)KEYS), cols = padded(seen);
+    size_t seen = NR_MIN(j->a->start + t0 + n - k0, (size_t)KEYS), cols = padded(seen);
     const float *kt = packed, *vt = kt + D * KEYS, *k = vt + D * KEYS, *q = w->q + t0 * DP, *d_o = w->d_o + t0 * DP;
     product(w->p, KEYS, q, DP, 1, kt, KEYS, n, cols, D, false, false);
     product(w->ds, KEYS, d_o, DP, 1, vt, KEYS, n, cols, D, false, false);
     for (size_t r = 0; r < n; r++)
         weights_row(w->p + r * KEYS, w->ds + r * KEYS, w->lse[t0 + r], w->delta[t0 + r],
-                    w->first ? visible_begin((size_t)w->first[t0 + r], k0, cols) : 0, visible_end(t0 + r, k0, cols),
-                    cols);
+                    visible_shared(j->a, k0, cols), first_of(j, w, t0 + r, k0, cols),
+                    visible_end(j->a->start + t0 + r, k0, cols), cols);
     product(w->dv + k0 * DP, DP, w->p, 1, KEYS, d_o, DP, seen, DP, n, true, false);
     product(w->dk + k0 * DP, DP, w->ds, 1, KEYS, q, DP, seen, DP, n, true, false);
     product(w->dq + t0 * DP, DP, w->ds, KEYS, 1, k, DP, n, DP, seen, true, false);
 }
 
-NR_INLINE query_row row_of(const view *w, size_t t0, size_t r, size_t k0, size_t cols)
+NR_INLINE query_row row_of(const job *j, const view *w, size_t t0, size_t r, size_t k0, size_t cols)
 {
     float lse = w->lse[t0 + r];
     return (query_row){.s = w->p + r * KEYS, .dp = w->ds + r * KEYS, .lse = lse == -INFINITY ? 0 : lse, .delta = w->delta[t0 + r],
-                       .begin = w->first ? visible_begin((size_t)w->first[t0 + r], k0, cols) : 0,
-                       .end = visible_end(t0 + r, k0, cols)};
+                       .shared = visible_shared(j->a, k0, cols), .begin = first_of(j, w, t0 + r, k0, cols),
+                       .end = visible_end(j->a->start + t0 + r, k0, cols)};
 }
 
 /* tile_pair on pairs of bf16. */
 NR_INLINE void tile_of_pairs(const job *j, const view *w, const float *packed, size_t k0, size_t t0)
 {
     size_t D = j->a->D, DP = j->DP, n = NR_MIN(j->T - t0, (size_t)QUERIES), half = (n + 1) / 2;
-    size_t seen = NR_MIN(t0 + n - k0, (size_t)KEYS), cols = padded(seen);
+    size_t seen = NR_MIN(j->a->start + t0 + n - k0, (size_t)KEYS), cols = padded(seen);
     const float *kt = packed, *vt = kt + D * KEYS, *k = vt + D * KEYS;
     const float *q_pairs = w->q_pairs + t0 / 2 * DP, *d_o_pairs = w->d_o_pairs + t0 / 2 * DP;
     product(w->p, KEYS, w->q + t0 * DP / 2, DP / 2, 1, kt, KEYS, n, cols, (D + 1) / 2, false, true);
     product(w->ds, KEYS, w->d_o + t0 * DP / 2, DP / 2, 1, vt, KEYS, n, cols, (D + 1) / 2, false, true);
     for (size_t r = 0; r < n; r += 2) {
-        query_row a = row_of(w, t0, r, k0, cols), b = a;
-        if (r + 1 < n) b = row_of(w, t0, r + 1, k0, cols);
-        else b.begin = b.end = 0; /* no second row: zeros */
+        query_row a = row_of(j, w, t0, r, k0, cols), b = a;
+        if (r + 1 < n) b = row_of(j, w, t0, r + 1, k0, cols);
+        else b.shared = b.begin = b.end = 0; /* no second row: zeros */
         weights_pair(&a, &b, w->p + r / 2 * KEYS, w->ds + r / 2 * KEYS, w->along + r * KEYS / 2, w->along + (r + 1) * KEYS / 2, cols,
                      j->a->scale);
     }
@@ -156,8 +163,15 @@ NR_INLINE void tile_of_pairs(const job *j, const view *w, const float *packed, s
 NR_INLINE size_t tile_first(const job *j, const int32_t *first, size_t t0)
 {
     size_t least = t0;
-    for (size_t t = t0; first && t < NR_MIN(t0 + QUERIES, j->T); t++) least = NR_MIN(least, (size_t)first[t]);
-    return first ? least : 0;
+    if (!first || j->a->shared > 0) return 0;
+    for (size_t t = t0; t < NR_MIN(t0 + QUERIES, j->T); t++) least = NR_MIN(least, (size_t)first[t]);
+    return least;
+}
+
+/* First query, of a whole tile of them, that the keys from k0 on concern. */
+NR_INLINE size_t first_query(const job *j, size_t k0)
+{
+    return (k0 - NR_MIN(k0, j->a->start)) / QUERIES * QUERIES;
 }
 
 NR_INLINE void head_task(const job *j, float *lane, size_t item, bool bf16)
@@ -172,7 +186,7 @@ NR_INLINE void head_task(const job *j, float *lane, size_t item, bool bf16)
     w.q_pairs = w.q + j->rows * DP / 2;
     w.d_o_pairs = w.d_o + j->rows * DP / 2;
     w.dk = j->heads + item * j->head_size;
-    w.dv = w.dk + j->rows * DP;
+    w.dv = w.dk + j->key_rows * DP;
     w.lse = j->lse + item * j->T;
     w.first = a->first ? a->first + b * j->T : NULL;
     const bool pairs = HAS_PAIRS && bf16;
@@ -193,8 +207,8 @@ NR_INLINE void head_task(const job *j, float *lane, size_t item, bool bf16)
         NR_EACH(D, s += aload_n(j->d_o, at + t * stride + i, m, bf16) * aload_n(j->o, at + t * stride + i, m, bf16););
         w.delta[t] = vsum(s);
     }
-    for (size_t k0 = 0; k0 < j->T; k0 += KEYS)
-        for (size_t t0 = k0; t0 < j->T; t0 += QUERIES)
+    for (size_t k0 = 0; k0 < j->keys; k0 += KEYS)
+        for (size_t t0 = first_query(j, k0); t0 < j->T; t0 += QUERIES)
             if (tile_first(j, w.first, t0) < k0 + KEYS) {
                 if (pairs) tile_of_pairs(j, &w, packed + k0 / KEYS * j->packed_size, k0, t0);
                 else tile_pair(j, &w, packed + k0 / KEYS * j->packed_size, k0, t0);
@@ -214,8 +228,8 @@ NR_INLINE void add_heads(const job *j, size_t task, bool bf16)
 {
     const nr_attention *a = j->a;
     size_t tile = task % j->tiles, head = task / j->tiles % a->K, b = task / j->tiles / a->K, group = a->H / a->K;
-    const float *dk = j->heads + (b * a->H + head * group) * j->head_size, *dv = dk + j->rows * j->DP;
-    for (size_t t = tile * KEYS; t < NR_MIN((tile + 1) * KEYS, j->T); t++) {
+    const float *dk = j->heads + (b * a->H + head * group) * j->head_size, *dv = dk + j->key_rows * j->DP;
+    for (size_t t = tile * KEYS; t < NR_MIN((tile + 1) * KEYS, j->keys); t++) {
         size_t to = b * a->k_batch + t * a->k_stride + head * a->D, from = t * j->DP;
         NR_EACH(a->D, {
             vf x = vload(dk + from + i), y = vload(dv + from + i);

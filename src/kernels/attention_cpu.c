@@ -51,12 +51,12 @@ NR_INLINE void pack_tile(const job *j, size_t task, bool bf16)
 }
 
 /* Scores of one row [0, cols), times scale, become weights against the running
- * maximum; the row of o and the sum follow a larger maximum. pairs: the weights
- * are left as bf16 at the begin of the row. */
-NR_INLINE void soften_row(float *s, float *o, float *max, float *sum, size_t begin, size_t end, size_t cols, size_t DP,
-                          bool fresh, float scale, bool pairs)
+ * maximum; the row of o and the sum follow a larger maximum. Seen are [0, shared)
+ * and [begin, end). pairs: the weights are left as bf16 at the begin of the row. */
+NR_INLINE void soften_row(float *s, float *o, float *max, float *sum, size_t shared, size_t begin, size_t end, size_t cols,
+                          size_t DP, bool fresh, float scale, bool pairs)
 {
-    for (size_t i = 0; i < begin; i++) s[i] = -INFINITY;
+    for (size_t i = shared; i < begin; i++) s[i] = -INFINITY;
     for (size_t i = end; i < cols; i++) s[i] = -INFINITY;
     vf top = vset(*max), total = {0};
     for (size_t i = 0; i < cols; i += VW) {
@@ -105,8 +105,9 @@ NR_INLINE void query_tile(const job *j, float *lane, size_t b, size_t h, size_t 
     for (size_t r = 0; r < n; r++) {
         max[r] = -INFINITY;
         sum[r] = 0;
-        if (first) begin = NR_MIN(begin, (size_t)first[r]);
+        if (first) begin = NR_MIN(begin, a->shared + (size_t)first[r]);
     }
+    if (a->shared > 0) begin = 0;
     const void *from = act_at(j->q, ((b * a->Tq + t0) * a->H + h) * a->D, bf16);
     if (pairs) pair_rows(q, from, a->H * a->D, n, QUERIES, a->D);
     else pack_rows(q, from, a->H * a->D, n, QUERIES, a->D, a->scale, bf16);
@@ -117,8 +118,8 @@ NR_INLINE void query_tile(const job *j, float *lane, size_t b, size_t h, size_t 
         product(s, KEYS, q, pairs ? DP / 2 : DP, 1, kt, KEYS, n, cols, pairs ? (a->D + 1) / 2 : a->D, false, pairs);
         for (size_t r = 0; r < n; r++)
             soften_row(s + r * KEYS, o + r * DP, max + r, sum + r,
-                       first ? visible_begin((size_t)first[r], k0, cols) : 0, visible_end(a->start + t0 + r, k0, cols),
-                       cols, DP, fresh, pairs ? a->scale : 1, pairs);
+                       visible_shared(a, k0, cols), first ? visible_begin(a->shared + (size_t)first[r], k0, cols) : 0,
+                       visible_end(a->start + t0 + r, k0, cols), cols, DP, fresh, pairs ? a->scale : 1, pairs);
         product(o, DP, s, KEYS, 1, v, DP, n, DP, pairs ? (seen + 1) / 2 : seen, !fresh, pairs);
     }
     store_rows(j, b, h, t0, n, o, max, sum, bf16);
@@ -174,14 +175,14 @@ NR_INLINE void decode_head(const job *j, size_t task, bool bf16)
 {
     const nr_attention *a = j->a;
     size_t b = task / a->H, h = task % a->H, kv = b * a->k_batch + h / (a->H / a->K) * a->D;
-    size_t begin = a->first ? (size_t)a->first[b] : 0;
+    size_t first = a->first ? a->shared + (size_t)a->first[b] : 0, begin = a->shared > 0 ? 0 : first;
     float *q = j->lanes + task * decode_size(a), *o = q + j->DP, *s = o + j->DP, max = -INFINITY, sum = 0;
     pack_rows(q, act_at(j->q, task * a->D, bf16), a->D, 1, 1, a->D, a->scale, bf16);
     memset(o, 0, j->DP * sizeof *o);
     for (size_t k0 = begin; k0 < j->keys; k0 += KEYS) {
         size_t n = NR_MIN(j->keys - k0, (size_t)KEYS), at = kv + k0 * a->k_stride;
         decode_scores(s, q, act_at(j->k, at, bf16), a->k_stride, n, a->D, bf16);
-        soften_row(s, o, &max, &sum, 0, n, padded(n), j->DP, false, 1, false);
+        soften_row(s, o, &max, &sum, visible_shared(a, k0, n), visible_begin(first, k0, n), n, padded(n), j->DP, false, 1, false);
         decode_values(o, s, act_at(j->v, at, bf16), a->k_stride, n, a->D, bf16);
     }
     store_rows(j, b, h, 0, 1, o, &max, &sum, bf16);

@@ -166,11 +166,12 @@ NR_INLINE vu rounded_bits(vf v)
     return u + 0x7fff + ((u >> 16) & 1);
 }
 
-/* Keys [begin, end) of a tile at k0 that the query at `position` sees. */
+/* Keys [begin, end) and [0, shared) of a tile at k0 that the query at `position` sees. */
 NR_INLINE size_t visible_end(size_t position, size_t k0, size_t cols)
 {
     return NR_MIN(position + 1 - NR_MIN(position + 1, k0), cols);
 }
 NR_INLINE size_t visible_begin(size_t first, size_t k0, size_t cols) { return NR_MIN(first - NR_MIN(first, k0), cols); }
+NR_INLINE size_t visible_shared(const nr_attention *a, size_t k0, size_t cols) { return visible_begin(a->shared, k0, cols); }
 
 #endif

@@ -43,14 +43,16 @@ typedef struct nr_linear nr_linear; /* (out, in), packed; see linear.h */
 typedef struct nr_ops nr_ops;
 
 /* One attention call: B sequences of Tq queries that stand at key positions
- * [start, start + Tq) and see keys [first, own position]. Rows of a sequence
- * lie k_stride elements apart in k and v; sequences k_batch apart. In training
- * start = 0, Tk = Tq, k_stride = K D, k_batch = Tq K D. */
+ * [start, start + Tq) and see keys [shared + first, own position], and the
+ * first `shared` keys always. Rows of a sequence lie k_stride elements apart in
+ * k and v; sequences k_batch apart. In training start = shared (0 without a
+ * prefix), k_stride = K D, k_batch = (start + Tq) K D. */
 typedef struct {
     size_t B, Tq, H, K, D, start;
     size_t k_stride, k_batch;
     float scale;          /* 1 / sqrt(D) */
-    const int32_t *first; /* (B, Tq) first visible key, or NULL: 0 */
+    const int32_t *first; /* (B, Tq) first visible key, counted from behind the shared ones, or NULL: 0 */
+    size_t shared;        /* keys that every query sees, whatever first says */
 } nr_attention;
 
 /* What the gate's backward needs beside the tensors; n rows. */
@@ -89,7 +91,7 @@ struct nr_ops {
      * Linear memory in T: scratch nr_ops.attention_scratch bytes. Query head h reads kv head h / (H/K). */
     void (*attention)(void *o, void *lse, const void *q, const void *k, const void *v,
                       const nr_attention *a, void *scratch);
-    /* dq, dk, dv act =; training layout only (start 0). */
+    /* dq, dk, dv act =; training layout only: the keys are [0, start + Tq). */
     void (*attention_back)(void *dq, void *dk, void *dv, const void *d_o, const void *o, const void *q,
                            const void *k, const void *v, const void *lse, const nr_attention *a, void *scratch);
     size_t (*attention_scratch)(const nr_attention *a, bool backward); /* bytes */

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/extension.h"
+#include "methods/lora.h"
 
 enum { A_T, A_DT = A_T + NR_SITES }; /* t = (s / R) A x a site, saved; dt scratch */
 
@@ -18,19 +18,27 @@ static size_t rows_r(const nr_extension *e, const nr_config *c, size_t n)
     return (void)c, n * e->width;
 }
 
+/* Only the targets' t take memory. */
+#define SITE_ROWS(word, site)                                                         \
+    static size_t word##_rows(const nr_extension *e, const nr_config *c, size_t n)    \
+    {                                                                                 \
+        return ((const nr_lora *)e->state)->on[site] ? rows_r(e, c, n) : 0;              \
+    }
+SITE_ROWS(q, NR_Q)
+SITE_ROWS(k, NR_K)
+SITE_ROWS(v, NR_V)
+SITE_ROWS(o, NR_O)
+SITE_ROWS(gate, NR_GATE)
+SITE_ROWS(up, NR_UP)
+SITE_ROWS(down, NR_DOWN)
+
+#define SITE_T(word, site) [A_T + site] = {.name = #word "_t", .saved = true, .slot = NR_ACT, .size = word##_rows}
 static const nr_activation activations[] = {
-    {"q_t", true, NR_ACT, false, rows_r},  {"k_t", true, NR_ACT, false, rows_r},    {"v_t", true, NR_ACT, false, rows_r},
-    {"o_t", true, NR_ACT, false, rows_r},  {"gate_t", true, NR_ACT, false, rows_r}, {"up_t", true, NR_ACT, false, rows_r},
-    {"down_t", true, NR_ACT, false, rows_r}, {"dt", false, NR_ACT, false, rows_r},
+    SITE_T(q, NR_Q), SITE_T(k, NR_K), SITE_T(v, NR_V), SITE_T(o, NR_O), SITE_T(gate, NR_GATE), SITE_T(up, NR_UP), SITE_T(down, NR_DOWN),
+    [A_DT] = {.name = "dt", .slot = NR_ACT, .size = rows_r},
 };
 
-typedef struct {
-    bool on[NR_SITES];
-    size_t order[NR_SITES], count; /* place of a site among the targets */
-    double scale;                  /* s / R */
-} lora;
-
-static nr_status parse_targets(nr_extension *e, lora *t, nr_error *err)
+nr_status nr_lora_parse(const nr_extension *e, nr_lora *t, nr_error *err)
 {
     const char *s = e->settings.lora_targets.s;
     while (*s) {
@@ -47,16 +55,26 @@ static nr_status parse_targets(nr_extension *e, lora *t, nr_error *err)
     return t->count ? NR_OK : nr_fail(err, NR_E_USAGE, "--lora-targets: expected some of q,k,v,o,gate,up,down, found none");
 }
 
-static size_t rank_for(const nr_extension *e, const lora *t)
+double nr_lora_scale(const nr_settings *s, size_t rank)
 {
-    size_t cost = 0; /* weights of a layer at R = 1 */
-    if (e->settings.width) return e->settings.width;
+    return s->lora_scale > 0 ? s->lora_scale / (double)rank : 2;
+}
+
+size_t nr_lora_cost(const nr_extension *e, const nr_lora *t)
+{
+    size_t cost = 0;
     for (nr_site s = 0; s < NR_SITES; s++) {
         size_t out, in;
         nr_site_shape(e->model->config, s, &out, &in);
         if (t->on[s]) cost += out + in;
     }
-    double r = floor(nr_extension_budget(e) / (double)(e->layer_count * cost));
+    return cost;
+}
+
+static size_t rank_for(const nr_extension *e, const nr_lora *t)
+{
+    if (e->settings.width) return e->settings.width;
+    double r = floor(nr_extension_budget(e) / (double)(e->layer_count * nr_lora_cost(e, t)));
     return r < 1 ? 1 : (size_t)r;
 }
 
@@ -74,13 +92,12 @@ static nr_status declare_site(nr_extension *e, size_t l, nr_site s, nr_error *er
 
 static nr_status declare(nr_extension *e, nr_error *err)
 {
-    lora *t;
+    nr_lora *t;
     NR_TRY(nr_alloc(&t, 1, sizeof *t, "LoRA settings", err));
     e->state = t;
-    NR_TRY(parse_targets(e, t, err));
+    NR_TRY(nr_lora_parse(e, t, err));
     e->width = rank_for(e, t);
-    double s = e->settings.lora_scale > 0 ? e->settings.lora_scale : 2 * (double)e->width;
-    t->scale = s / (double)e->width;
+    t->scale = nr_lora_scale(&e->settings, e->width);
     for (size_t l = 0; l < e->model->config->L; l++)
         for (nr_site site = 0; site < NR_SITES; site++)
             if (e->layer_on[l] && t->on[site]) NR_TRY(declare_site(e, l, site, err));
@@ -89,13 +106,13 @@ static nr_status declare(nr_extension *e, nr_error *err)
 
 static bool has_site(const nr_extension *e, nr_site s)
 {
-    return ((const lora *)e->state)->on[s];
+    return ((const nr_lora *)e->state)->on[s];
 }
 
 /* A of this site; B follows it. */
 static const nr_param *param(const nr_hook *h, nr_site s)
 {
-    const lora *t = h->e->state;
+    const nr_lora *t = h->e->state;
     return &h->e->params[2 * (nr_extension_rank(h->e, h->layer) * t->count + t->order[s])];
 }
 
@@ -104,7 +121,7 @@ static nr_status site(nr_hook *h, nr_site s, void *y, nr_slot slot, const void *
     const nr_param *a = param(h, s), *b = a + 1;
     void *t = h->saved[A_T + s];
     NR_TRY(h->ops->linear(a->linear, t, NR_ACT, x, h->n, false, err));
-    h->ops->scale(t, ((const lora *)h->e->state)->scale, h->n * h->e->width);
+    h->ops->scale(t, ((const nr_lora *)h->e->state)->scale, h->n * h->e->width);
     return h->ops->linear(b->linear, y, slot, t, h->n, true, err);
 }
 
@@ -116,7 +133,7 @@ static nr_status site_back(nr_hook *h, nr_site s, void *dx, nr_slot slot, const 
     if (db) NR_TRY(h->ops->linear_back_weight(b->linear, db, NULL, dy, t, h->n, err));
     NR_TRY(h->ops->linear_back_input(b->linear, dt, NR_ACT, dy, h->n, false, err));
     /* t = (s / R) A x */
-    h->ops->scale(dt, ((const lora *)h->e->state)->scale, h->n * h->e->width);
+    h->ops->scale(dt, ((const nr_lora *)h->e->state)->scale, h->n * h->e->width);
     if (da) NR_TRY(h->ops->linear_back_weight(a->linear, da, NULL, dt, x, h->n, err));
     return h->ops->linear_back_input(a->linear, dx, slot, dt, h->n, true, err);
 }

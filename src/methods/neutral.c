@@ -6,6 +6,10 @@
  *   g(x) = gate(w . x [+ b])                    w: (C)
  *   y    = FFN(x) + g(x) a(x)                   x: the FFN's own, normed input
  *
+ * With placement serial the adapter stands after the FFN and reads its output f:
+ *
+ *   y    = f + g(f) a(f)                        f = FFN(x)
+ *
  * Local losses, added where they arise:
  *   l1  alpha * mean over layers, old tokens of the whole step and channels of |g a| (or |a|)
  *   ce  beta * binary cross-entropy of sigmoid(w . x) against new = 1, over layers and tokens
@@ -13,40 +17,42 @@
  * In inference, rows whose gate is off (|g| at most gate_threshold, 0 by
  * default) leave out their adapter.
  *
- * With gate none and no local loss this is the vanilla parallel adapter.
+ * With gate none and no local loss this is the vanilla adapter (adapter.c).
  */
 #include <math.h>
 #include <string.h>
 
-#include "model/extension.h"
+#include "methods/neutral.h"
 
 enum { W_GATE, W_IN, W_OUT, GATE_W, GATE_B };
 /* Activations, in the order of the table below. */
-enum { A_ZG, A_ZI, A_OUT, A_Z, A_G, A_H, A_DH, A_DZI, A_DA, A_DZ, A_COEF, A_CE, A_BLOCKS, A_SUM };
+enum { A_ZG, A_ZI, A_OUT, A_Z, A_G, A_H, A_DH, A_DZI, A_DA, A_DZ, A_COEF, A_CE, A_BLOCKS, A_SUM, A_OWN_INPUT };
 
 static size_t rows_m(const nr_extension *e, const nr_config *c, size_t n) { return (void)c, n * e->width; }
 static size_t rows_c(const nr_extension *e, const nr_config *c, size_t n) { return (void)e, n * c->C; }
 static size_t rows_1(const nr_extension *e, const nr_config *c, size_t n) { return (void)e, (void)c, n; }
+static size_t serial_c(const nr_extension *e, const nr_config *c, size_t n) { return e->settings.placement ? n * c->C : 0; }
 static size_t blocks_c(const nr_extension *e, const nr_config *c, size_t n)
 {
     return (void)e, (n / NR_ROW_BLOCK + 1) * (c->C + 1);
 }
 
-static const nr_activation activations[] = {
-    [A_ZG] = {"w_gate_x", true, NR_ACT, false, rows_m},
-    [A_ZI] = {"w_in_x", true, NR_ACT, false, rows_m},
-    [A_OUT] = {"a", true, NR_ACT, false, rows_c},
-    [A_Z] = {"z", true, NR_REAL, false, rows_1},
-    [A_G] = {"g", true, NR_REAL, false, rows_1},
-    [A_H] = {"h", false, NR_ACT, false, rows_m},
-    [A_DH] = {"dh", false, NR_ACT, false, rows_m},
-    [A_DZI] = {"dzi", false, NR_ACT, false, rows_m},
-    [A_DA] = {"da", false, NR_ACT, false, rows_c},
-    [A_DZ] = {"dz", false, NR_REAL, false, rows_1},
-    [A_COEF] = {"l1_coef", false, NR_REAL, false, rows_1},
-    [A_CE] = {"ce_coef", false, NR_REAL, false, rows_1},
-    [A_BLOCKS] = {"row_blocks", false, NR_REAL, false, blocks_c},
-    [A_SUM] = {"abs_sum", false, NR_REAL, true, rows_1},
+const nr_activation nr_neutral_activations[NR_NEUTRAL_ACTIVATIONS] = {
+    [A_ZG] = {.name = "w_gate_x", .saved = true, .slot = NR_ACT, .size = rows_m},
+    [A_ZI] = {.name = "w_in_x", .saved = true, .slot = NR_ACT, .size = rows_m},
+    [A_OUT] = {.name = "a", .saved = true, .slot = NR_ACT, .size = rows_c},
+    [A_Z] = {.name = "z", .saved = true, .slot = NR_REAL, .size = rows_1},
+    [A_G] = {.name = "g", .saved = true, .slot = NR_REAL, .size = rows_1},
+    [A_H] = {.name = "h", .slot = NR_ACT, .size = rows_m},
+    [A_DH] = {.name = "dh", .slot = NR_ACT, .size = rows_m},
+    [A_DZI] = {.name = "dzi", .slot = NR_ACT, .size = rows_m},
+    [A_DA] = {.name = "da", .slot = NR_ACT, .size = rows_c},
+    [A_DZ] = {.name = "dz", .slot = NR_REAL, .size = rows_1},
+    [A_COEF] = {.name = "l1_coef", .slot = NR_REAL, .size = rows_1},
+    [A_CE] = {.name = "ce_coef", .slot = NR_REAL, .size = rows_1},
+    [A_BLOCKS] = {.name = "row_blocks", .slot = NR_REAL, .size = blocks_c},
+    [A_SUM] = {.name = "abs_sum", .slot = NR_REAL, .wide = true, .size = rows_1},
+    [A_OWN_INPUT] = {.name = "ffn_out", .saved = true, .slot = NR_ACT, .size = serial_c},
 };
 
 static size_t per_layer(const nr_extension *e) /* parameters declared for one layer */
@@ -89,7 +95,7 @@ memory:
     return nr_fail(err, NR_E_MEMORY, "not enough memory for the list of weights");
 }
 
-static nr_status declare(nr_extension *e, nr_error *err)
+nr_status nr_neutral_declare(nr_extension *e, nr_error *err)
 {
     e->width = width_for(e);
     for (size_t l = 0; l < e->model->config->L; l++)
@@ -202,7 +208,12 @@ static nr_status add_rows_on(nr_hook *h, void *x, const void *xn, size_t run, nr
     return NR_OK;
 }
 
-static nr_status block(nr_hook *h, void *x, const void *xn, nr_error *err)
+bool nr_neutral_has_block(const nr_extension *e, nr_place place)
+{
+    return place == (e->settings.placement ? NR_AFTER_FFN : NR_BESIDE_FFN);
+}
+
+nr_status nr_neutral_block(nr_hook *h, void *x, const void *xn, nr_error *err)
 {
     const nr_ops *ops = h->ops;
     const nr_settings *s = &h->e->settings;
@@ -246,7 +257,7 @@ static nr_status weight_back(nr_hook *h, size_t k, const void *dy, const void *x
     return dw ? h->ops->linear_back_weight(param(h, k)->linear, dw, NULL, dy, x, h->n, err) : NR_OK;
 }
 
-static nr_status block_back(nr_hook *h, void *dxn, const void *dy, const void *xn, nr_error *err)
+nr_status nr_neutral_block_back(nr_hook *h, void *dxn, const void *dy, const void *xn, nr_error *err)
 {
     const nr_ops *ops = h->ops;
     size_t n = h->n, M = h->e->width, C = h->config->C;
@@ -271,6 +282,21 @@ static nr_status block_back(nr_hook *h, void *dxn, const void *dy, const void *x
     return ops->linear_back_input(param(h, W_GATE)->linear, dxn, NR_REAL, dh, n, true, err);
 }
 
+nr_status nr_neutral_after(nr_hook *h, void *y, const void *xn, nr_error *err)
+{
+    (void)xn;
+    h->ops->to_act(h->saved[A_OWN_INPUT], y, h->n * h->config->C);
+    return nr_neutral_block(h, y, h->saved[A_OWN_INPUT], err);
+}
+
+/* dy serves as both: it is read before anything is added to it. */
+nr_status nr_neutral_after_back(nr_hook *h, void *dxn, void *dy, const void *xn, nr_error *err)
+{
+    (void)dxn;
+    (void)xn;
+    return nr_neutral_block_back(h, dy, dy, h->saved[A_OWN_INPUT], err);
+}
+
 const nr_method nr_method_neutral = {
     .name = "neutral",
     .summary = "neutral residues: gated adapters beside each FFN, kept near zero on old text",
@@ -278,9 +304,5 @@ const nr_method nr_method_neutral = {
     .source = "arXiv 2410.02744",
     .gated = true,
     .learning_rate = 1e-2,
-    .declare = declare,
-    .activations = activations,
-    .activation_count = NR_COUNT(activations),
-    .block = block,
-    .block_back = block_back,
+    NR_NEUTRAL_HOOKS,
 };

@@ -11,6 +11,7 @@
 
 #include "model/pass.h"
 
+/* Where the walk down stands. */
 typedef struct {
     nr_pass *p;
     size_t d, number, n;
@@ -52,15 +53,38 @@ static nr_status site_back(place *at, nr_site s, void *dx, nr_slot slot, const v
     return NR_OK;
 }
 
-static nr_status blocks_back(place *at, void *dxn, nr_error *err)
+static nr_status blocks_beside_back(place *at, nr_place where, void *dxn, nr_error *err)
 {
     nr_pass *p = at->p;
     for (size_t i = p->ext_count; i-- > 0;) {
-        const nr_method *m = p->ext[i]->method;
-        if (!m->block_back || !nr_pass_extends(p, i, at->number, at->own)) continue;
+        if (!nr_pass_has_block(p, i, at->number, at->own, where)) continue;
         nr_hook h = nr_pass_hook(p, i, at->d, at->number, at->b);
-        NR_TRY(m->block_back(&h, dxn, p->s.dx, p->s.xn, err));
+        h.place = where;
+        NR_TRY(p->ext[i]->method->block_back(&h, dxn, p->s.dx, p->s.xn, err));
     }
+    return NR_OK;
+}
+
+/* p->s.dy = the gradient of the half's output: that of the residual, by way of the blocks after the half. They add to
+ * dxn, which *begun says: the half's own matrices then add too. */
+static nr_status blocks_after_back(place *at, nr_place where, void *dxn, bool *begun, nr_error *err)
+{
+    nr_pass *p = at->p;
+    const void *dy = p->s.dx;
+    size_t elements = at->n * p->config->C;
+    *begun = nr_pass_any_block(p, at->number, at->own, where);
+    if (*begun) {
+        memset(dxn, 0, elements * p->ops->real_size);
+        nr_copy(p->s.half, p->s.dx, elements * p->ops->real_size);
+        dy = p->s.half;
+    }
+    for (size_t i = p->ext_count; i-- > 0;) {
+        if (!nr_pass_has_block(p, i, at->number, at->own, where)) continue;
+        nr_hook h = nr_pass_hook(p, i, at->d, at->number, at->b);
+        h.place = where;
+        NR_TRY(p->ext[i]->method->after_back(&h, dxn, p->s.half, p->s.xn, err));
+    }
+    p->ops->to_act(p->s.dy, dy, elements);
     return NR_OK;
 }
 
@@ -71,27 +95,61 @@ static nr_status feed_forward_back(place *at, bool last, nr_error *err)
     const nr_config *c = p->config;
     const nr_ops *ops = p->ops;
     size_t n = at->n;
+    bool begun;
     void *dxn = p->s.block_out;
     /* xn = norm2(x_mid): needed again by what is trained on it */
     ops->rmsnorm(p->s.xn, s->rstd2, s->x_mid, at->layer->norm2, n, c->C, c->norm_eps);
+    /* x = x_mid + after(down(h)) */
+    NR_TRY(blocks_after_back(at, NR_AFTER_FFN, dxn, &begun, err));
     if (last) { /* nothing below is trained: only the blocks' own weights want gradients */
-        memset(dxn, 0, n * c->C * ops->real_size);
-        return blocks_back(at, dxn, err);
+        if (!begun) memset(dxn, 0, n * c->C * ops->real_size);
+        return blocks_beside_back(at, NR_BESIDE_FFN, dxn, err);
     }
-    ops->to_act(p->s.dy, p->s.dx, n * c->C);
-    /* x = x_mid + down(h) */
     if (wants_input(at, NR_DOWN)) ops->glu(p->s.h, s->gate, s->up, c->act, n, c->F);
     NR_TRY(site_back(at, NR_DOWN, p->s.dh, NR_ACT, p->s.dy, p->s.h, false, err));
     /* h = act(gate) up */
     ops->glu_back(p->s.dh, p->s.dup, p->s.dh, s->gate, s->up, c->act, n, c->F);
     /* gate, up = W xn */
-    NR_TRY(site_back(at, NR_UP, dxn, NR_REAL, p->s.dup, p->s.xn, false, err));
+    NR_TRY(site_back(at, NR_UP, dxn, NR_REAL, p->s.dup, p->s.xn, begun, err));
     NR_TRY(site_back(at, NR_GATE, dxn, NR_REAL, p->s.dh, p->s.xn, true, err));
     /* x += blocks(xn) */
-    NR_TRY(blocks_back(at, dxn, err));
+    NR_TRY(blocks_beside_back(at, NR_BESIDE_FFN, dxn, err));
     /* xn = norm2(x_mid) */
     ops->rmsnorm_back(p->s.dx, at->layer->d_norm2, dxn, s->x_mid, at->layer->norm2, s->rstd2, n, c->C, p->s.norm_blocks);
     return NR_OK;
+}
+
+/* dk, dv of the tokens and the gradient of the layer's prefix, out of those of the joined keys and values. */
+static void split_prefix(place *at)
+{
+    nr_pass *p = at->p;
+    const nr_ops *ops = p->ops;
+    nr_hook h = nr_pass_hook(p, nr_pass_prefixer(p), at->d, at->number, at->b);
+    size_t row = p->config->K * p->config->D, T = at->b->T, rows = p->prefix + T;
+    const void *unused[2];
+    void *grad[2], *from[2] = {p->s.dkeys, p->s.dvalues}, *to[2] = {p->s.dk, p->s.dv};
+    h.e->method->prefix_of(&h, &unused[0], &unused[1], &grad[0], &grad[1]);
+    for (int i = 0; i < 2; i++)
+        for (size_t b = 0; b < at->b->B; b++) {
+            memcpy(nr_at(p, to[i], NR_ACT, b * T * row), nr_at(p, from[i], NR_ACT, (b * rows + p->prefix) * row), T * row * ops->act_size);
+            if (!grad[i]) continue;
+            ops->to_real(p->s.prefix, nr_at(p, from[i], NR_ACT, b * rows * row), p->prefix * row);
+            ops->add(grad[i], p->s.prefix, 1, p->prefix * row);
+        }
+}
+
+/* dq, dk and dv of the tokens' q, k and v. */
+static void heads_back(place *at)
+{
+    nr_pass *p = at->p;
+    const nr_saved *s = at->s;
+    nr_attention a = nr_pass_attention(p, at->b);
+    bool prefix = nr_pass_has_prefix(p, at->number, at->own);
+    const void *k = s->k, *v = s->v;
+    nr_pass_join_prefix(p, at->d, at->number, at->own, at->b, &a, &k, &v);
+    p->ops->attention_back(p->s.dq, prefix ? p->s.dkeys : p->s.dk, prefix ? p->s.dvalues : p->s.dv, p->s.dattended, s->attended, s->q,
+                           k, v, s->lse, &a, p->s.attention);
+    if (prefix) split_prefix(at);
 }
 
 static nr_status attention_back(place *at, nr_error *err)
@@ -101,20 +159,24 @@ static nr_status attention_back(place *at, nr_error *err)
     const nr_config *c = p->config;
     const nr_ops *ops = p->ops;
     size_t n = at->n;
+    bool begun, beside = nr_pass_any_block(p, at->number, at->own, NR_BESIDE_ATTENTION);
     void *dxn = p->s.block_out;
-    nr_attention a = nr_pass_attention(p, at->b);
-    ops->to_act(p->s.dy, p->s.dx, n * c->C);
-    /* x_mid = x_in + o(attended) */
+    /* xn = norm1(x_in), where something reads it that is trained */
+    if (wants_input(at, NR_Q) || wants_input(at, NR_K) || wants_input(at, NR_V) || beside ||
+        nr_pass_any_block(p, at->number, at->own, NR_AFTER_ATTENTION))
+        ops->rmsnorm(p->s.xn, s->rstd1, s->x_in, at->layer->norm1, n, c->C, c->norm_eps);
+    /* x_mid = x_in + after(o(attended)) */
+    NR_TRY(blocks_after_back(at, NR_AFTER_ATTENTION, dxn, &begun, err));
     NR_TRY(site_back(at, NR_O, p->s.dattended, NR_ACT, p->s.dy, s->attended, false, err));
-    ops->attention_back(p->s.dq, p->s.dk, p->s.dv, p->s.dattended, s->attended, s->q, s->k, s->v, s->lse, &a, p->s.attention);
+    heads_back(at);
     ops->rotary(p->s.dk, p->rope, p->pos, n, c->K, c->D, true);
     ops->rotary(p->s.dq, p->rope, p->pos, n, c->H, c->D, true);
     /* q, k, v = W norm1(x_in) */
-    if (wants_input(at, NR_Q) || wants_input(at, NR_K) || wants_input(at, NR_V))
-        ops->rmsnorm(p->s.xn, s->rstd1, s->x_in, at->layer->norm1, n, c->C, c->norm_eps);
-    NR_TRY(site_back(at, NR_V, dxn, NR_REAL, p->s.dv, p->s.xn, false, err));
+    NR_TRY(site_back(at, NR_V, dxn, NR_REAL, p->s.dv, p->s.xn, begun, err));
     NR_TRY(site_back(at, NR_K, dxn, NR_REAL, p->s.dk, p->s.xn, true, err));
     NR_TRY(site_back(at, NR_Q, dxn, NR_REAL, p->s.dq, p->s.xn, true, err));
+    /* x_mid += blocks(xn) */
+    if (beside) NR_TRY(blocks_beside_back(at, NR_BESIDE_ATTENTION, dxn, err));
     ops->rmsnorm_back(p->s.dx, at->layer->d_norm1, dxn, s->x_in, at->layer->norm1, s->rstd1, n, c->C, p->s.norm_blocks);
     return NR_OK;
 }
@@ -127,7 +189,8 @@ static bool ends_at_blocks(const place *at)
         return false;
     for (nr_site s = 0; s < NR_SITES; s++)
         if (wants_input(at, s)) return false;
-    return true;
+    return !nr_pass_has_prefix(at->p, at->number, at->own) && !nr_pass_any_block(at->p, at->number, at->own, NR_BESIDE_ATTENTION) &&
+           !nr_pass_any_block(at->p, at->number, at->own, NR_AFTER_ATTENTION);
 }
 
 void nr_pass_on_depth(nr_pass *p, void (*done)(void *context, size_t depth), void *context)

@@ -136,6 +136,14 @@ typedef struct {
 
 enum { INIT_PIECE = 1 << 14 };
 
+/* One draw in 22 is beyond 2; drawn again at an index of its own. */
+static double normal_within(uint64_t seed, uint64_t index, double most)
+{
+    double v = nr_rng_normal(seed, NR_RNG_INIT, index);
+    for (uint64_t again = 1; fabs(v) > most && again < 16; again++) v = nr_rng_normal(seed, NR_RNG_INIT, again << 60 | index);
+    return fabs(v) > most ? 0 : v;
+}
+
 static void init_piece(void *context, size_t piece)
 {
     const init_job *job = context;
@@ -144,13 +152,13 @@ static void init_piece(void *context, size_t piece)
     size_t begin = piece * INIT_PIECE, end = NR_MIN(begin + INIT_PIECE, p->shape[0] * p->shape[1]);
     void *value = nr_param_value(job->e, p);
     uint64_t seed = job->e->settings.seed;
-    double scale = sqrt(p->init_variance);
+    double scale = sqrt(p->init_variance), most = p->init_truncated ? 2 : INFINITY;
     for (size_t i = begin; i < end; i++) {
         uint64_t index = (uint64_t)p->number << 40 | i;
         if (p->init_uniform > 0)
             nr_real_set(ops, value, i, p->init_uniform * (2 * nr_rng_uniform(seed, NR_RNG_INIT, index) - 1));
         else if (scale > 0)
-            nr_real_set(ops, value, i, scale * nr_rng_normal(seed, NR_RNG_INIT, index));
+            nr_real_set(ops, value, i, scale * normal_within(seed, index, most));
     }
 }
 
@@ -224,6 +232,7 @@ static nr_status create(nr_extension **out, const nr_model *m, const nr_settings
     e->settings = *s;
     e->on = true;
     e->method = method;
+    if (method->settle) method->settle(&e->settings);
     NR_GO(parse_layers(e, err));
     NR_GO(method->declare(e, err));
     if (e->param_count == 0 || e->weights == 0) {
@@ -243,12 +252,9 @@ done:
 
 nr_status nr_extension_new(nr_extension **out, const nr_model *m, const nr_settings *s, nr_error *err)
 {
-    const nr_setting *which = nr_setting_find("method");
-    char name[64];
+    const nr_method *method;
     *out = NULL;
-    nr_setting_get(s, which, name, sizeof name);
-    const nr_method *method = nr_method_find(name);
-    if (!method) return nr_fail(err, NR_E_USAGE, "--method: no method is called %s", name);
+    NR_TRY(nr_method_named(&method, s->method.s, err));
     nr_extension *e;
     NR_TRY(create(&e, m, s, method, err));
     nr_status st = NR_OK;
@@ -316,7 +322,7 @@ char *nr_extension_describe(const nr_extension *e)
     return text;
 }
 
-static nr_status write_weights(const nr_extension *e, const char *path, nr_error *err)
+nr_status nr_extension_write_weights(const nr_extension *e, const char *path, nr_error *err)
 {
     const nr_ops *ops = e->model->ops;
     nr_tensor *tensors = NULL;
@@ -361,7 +367,7 @@ nr_status nr_extension_write(const nr_extension *e, const char *folder, const js
     json_object_set_new(j, "backbone", json_pack("{s:s, s:s}", "name", e->model->config->name, "sha256", hex));
     if (record) json_object_set(j, "training", (json_t *)record);
     else if (e->record) json_object_set(j, "training", e->record);
-    NR_GO(write_weights(e, weights, err));
+    NR_GO(nr_extension_write_weights(e, weights, err));
     NR_GO(nr_json_save(j, config, err));
 done:
     json_decref(j);
@@ -405,6 +411,25 @@ static nr_status read_weights(nr_extension *e, const char *path, nr_error *err)
 done:
     free(piece);
     nr_safetensors_close(file);
+    return st;
+}
+
+nr_status nr_extension_from(nr_extension **out, const nr_model *m, const nr_settings *s, const char *weights, nr_error *err)
+{
+    const nr_method *method;
+    nr_extension *e;
+    nr_status st = NR_OK;
+    *out = NULL;
+    NR_TRY(nr_method_named(&method, s->method.s, err));
+    NR_TRY(create(&e, m, s, method, err));
+    if (e->values) {
+        NR_GO(read_weights(e, weights, err));
+        NR_GO(nr_extension_repack(e, err));
+    }
+    *out = e;
+    return NR_OK;
+done:
+    nr_extension_close(e);
     return st;
 }
 
@@ -468,6 +493,13 @@ nr_status nr_extension_load(nr_extension **out, const nr_model *m, const char *f
     char *weights = nr_path_join(folder, "extension.safetensors");
     if (!config || !weights) {
         st = nr_fail(err, NR_E_MEMORY, "%s: not enough memory to load", folder);
+        goto done;
+    }
+    char *peft = nr_path_join(folder, "adapter_config.json");
+    bool is_peft = peft && !nr_path_exists(config) && nr_path_exists(peft);
+    free(peft);
+    if (is_peft) {
+        st = nr_extension_load_peft(out, m, folder, err);
         goto done;
     }
     if (!nr_path_exists(config)) {

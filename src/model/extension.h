@@ -21,6 +21,7 @@ typedef struct {
     bool decay;              /* weight decay applies */
     double init_variance;    /* normal(0, variance); 0: zeros */
     double init_uniform;     /* > 0: uniform in +- this instead */
+    bool init_truncated;     /* the normal's draws beyond 2 standard deviations are drawn again */
     const nr_tensor *copy;   /* copied from this backbone tensor instead */
     size_t number, offset;   /* in the list; elements into values / grads */
     nr_linear *linear;       /* packed for products, or NULL (vectors) */
@@ -55,6 +56,10 @@ struct nr_extension {
     nr_linear_pool *pool;
 };
 
+/* Places of a block around the two halves of a layer, attention and FFN. Beside a half it reads the half's normed input and
+ * adds to the residual; after it, it changes the half's output before that joins the residual. */
+typedef enum { NR_BESIDE_ATTENTION, NR_BESIDE_FFN, NR_AFTER_ATTENTION, NR_AFTER_FFN } nr_place;
+
 /* Where a hook stands. `saved` and `scratch` are the buffers that the method
  * asked for in `activations`: saved ones live from forward to backward of this
  * layer, scratch ones only inside one hook. */
@@ -71,6 +76,10 @@ typedef struct {
     double *gate;            /* (n): where an observer wants this layer's gate, or NULL */
     nr_losses *losses;       /* local losses are added here; NULL: don't */
     const uint8_t *row_is_new; /* (n) the domain of each row */
+    nr_place place;          /* of a block */
+    const void *rope;        /* real, and pos (n): as ops->rotary takes them */
+    const int32_t *pos;
+    size_t context;          /* positions of the KV cache; 0: none */
 } nr_hook;
 
 /* Shape of a buffer of the method, per row or fixed; act or real. */
@@ -80,6 +89,8 @@ typedef struct {
     nr_slot slot;
     bool wide;               /* elements are doubles instead */
     size_t (*size)(const struct nr_extension *e, const nr_config *c, size_t n); /* elements */
+    bool cached;             /* instead of scratch: kept at each depth from call to call; n is B times the KV cache's positions */
+    size_t (*bytes)(const struct nr_extension *e, const nr_pass_options *opt); /* instead of size: that much scratch */
 } nr_activation;
 
 struct nr_method {
@@ -91,6 +102,8 @@ struct nr_method {
     double learning_rate;    /* default, for short runs of some 1e5 to 1e6 tokens */
     bool anchored;           /* the trainer adds lambda / 2 sum F (theta - theta0)^2, F found on old text; params are copies */
     double lwf_alpha;        /* default weight of the distillation from the backbone, which any method may have */
+    /* Settings that the method doesn't leave open get their value. */
+    void (*settle)(nr_settings *s);
     /* Declares params with nr_extension_declare and sets width. */
     nr_status (*declare)(struct nr_extension *e, nr_error *err);
     /* Once memory and linears are there, and again once gradients are: whatever points at them. */
@@ -109,10 +122,21 @@ struct nr_method {
     /* dx real or act by slot += from dy act. */
     nr_status (*site_back)(nr_hook *h, nr_site s, void *dx, nr_slot slot, const void *dy, const void *x, nr_error *err);
 
-    /* Beside the FFN: x (n, C) real += f(xn); xn (n, C) act is the FFN's own input. */
+    /* Which places have blocks; NULL: beside the FFN alone. */
+    bool (*has_block)(const struct nr_extension *e, nr_place place);
+    /* Beside a half: x (n, C) real += f(xn); xn (n, C) act is the half's own input. */
     nr_status (*block)(nr_hook *h, void *x, const void *xn, nr_error *err);
     /* dxn (n, C) real += ; dy (n, C) real is the gradient at the sum. */
     nr_status (*block_back)(nr_hook *h, void *dxn, const void *dy, const void *xn, nr_error *err);
+    /* After a half: y (n, C) real, its output, becomes f(y, xn). */
+    nr_status (*after)(nr_hook *h, void *y, const void *xn, nr_error *err);
+    /* dy: from the gradient at f to that at y; dxn += . */
+    nr_status (*after_back)(nr_hook *h, void *dxn, void *dy, const void *xn, nr_error *err);
+
+    /* Keys and values that stand before those of every row and that all its tokens see: how many, and where an extended
+     * layer's are, each (P, K D) real, gradients NULL where there are none. The tokens' positions begin behind them. */
+    size_t (*prefix)(const struct nr_extension *e);
+    void (*prefix_of)(const nr_hook *h, const void **k, const void **v, void **dk, void **dv);
     void (*close)(struct nr_extension *e);
 };
 
@@ -120,6 +144,8 @@ struct nr_method {
 extern const nr_method *const nr_methods[];
 extern const size_t nr_method_count;
 const nr_method *nr_method_find(const char *name);
+/* The same, or an error that lists the names there are. */
+nr_status nr_method_named(const nr_method **m, const char *name, nr_error *err);
 
 /* ---- extension.c ---- */
 
@@ -145,6 +171,12 @@ double nr_extension_budget(const struct nr_extension *e);
 /* Writes config and weights; record may be NULL. Files appear atomically,
  * the weights first. */
 nr_status nr_extension_write(const struct nr_extension *e, const char *folder, const json_t *record, nr_error *err);
+/* The weights alone, as a safetensors file. */
+nr_status nr_extension_write_weights(const nr_extension *e, const char *path, nr_error *err);
+/* One of these settings, its values from a file of tensors with its parameters' names. */
+nr_status nr_extension_from(nr_extension **out, const nr_model *m, const nr_settings *s, const char *weights, nr_error *err);
+/* extension_peft.c: LoRA from PEFT's folder. It names no backbone to check. */
+nr_status nr_extension_load_peft(nr_extension **out, const nr_model *m, const char *folder, nr_error *err);
 /* Real number i of a buffer, and the other way: parameters in float or double. */
 double nr_real_get(const nr_ops *ops, const void *buffer, size_t i);
 void nr_real_set(const nr_ops *ops, void *buffer, size_t i, double value);

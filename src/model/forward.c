@@ -1,10 +1,13 @@
 /*
  * forward.c - the walk up the layers.
  *
- *   x_mid = x_in + o(attention(rotary(q, k), v))      q k v of norm1(x_in)
- *   x_out = x_mid + down(act(gate) up) + extensions   gate up of norm2(x_mid)
+ *   x_mid = x_in + o(attention(rotary(q, k), v)) + extensions   q k v of norm1(x_in)
+ *   x_out = x_mid + down(act(gate) up) + extensions             gate up of norm2(x_mid)
  *
- * The walk calls hooks and knows no method by name.
+ * The walk calls hooks and knows no method by name. What no extension asks for
+ * costs nothing: the outputs of o and down go straight into the residual unless
+ * a block stands after them, keys lie as attention left them unless there is a
+ * prefix.
  */
 #include <string.h>
 
@@ -47,21 +50,37 @@ nr_hook nr_pass_hook(nr_pass *p, size_t ext, size_t depth, size_t number, const 
 {
     return (nr_hook){.e = p->ext[ext], .ops = p->ops, .config = p->config, .depth = depth, .layer = number,
                      .n = b->B * b->T, .batch = b, .train = p->opt.train, .saved = p->saved[depth].ext[ext],
-                     .scratch = p->s.ext[ext], .row_is_new = p->row_is_new};
+                     .scratch = p->s.ext[ext], .row_is_new = p->row_is_new, .rope = p->rope, .pos = p->pos,
+                     .context = p->opt.cache_context};
+}
+
+/* Where the forward pass stands. */
+typedef struct {
+    size_t d, number;
+    bool own, again;         /* a second run in backward */
+    const nr_batch *b;
+    nr_observation *o;       /* NULL unless this layer is observed now */
+} place;
+
+/* The hook of an extension there. Local losses count once: not in a second run. */
+static nr_hook hook_at(nr_pass *p, const place *at, size_t ext)
+{
+    nr_hook h = nr_pass_hook(p, ext, at->d, at->number, at->b);
+    h.losses = p->opt.train && !at->again && p->ext[ext]->grads ? &p->local : NULL;
+    return h;
 }
 
 /* y = W x, and what extensions add beside W. */
-static nr_status site(nr_pass *p, size_t d, nr_site s, void *y, nr_slot slot, const void *x, bool accumulate,
-                      const nr_batch *b, nr_error *err)
+static nr_status site(nr_pass *p, const place *at, nr_site s, void *y, nr_slot slot, const void *x, bool accumulate, nr_error *err)
 {
     size_t number;
     bool own;
-    const nr_layer *layer = nr_pass_layer(p, d, &number, &own);
-    NR_TRY(p->ops->linear(layer->site[s], y, slot, x, b->B * b->T, accumulate, err));
+    const nr_layer *layer = nr_pass_layer(p, at->d, &number, &own);
+    NR_TRY(p->ops->linear(layer->site[s], y, slot, x, at->b->B * at->b->T, accumulate, err));
     for (size_t i = 0; i < p->ext_count; i++) {
         const nr_method *m = p->ext[i]->method;
         if (!m->site || !nr_pass_extends(p, i, number, own) || !m->has_site(p->ext[i], s)) continue;
-        nr_hook h = nr_pass_hook(p, i, d, number, b);
+        nr_hook h = hook_at(p, at, i);
         NR_TRY(m->site(&h, s, y, slot, x, err));
     }
     return NR_OK;
@@ -70,96 +89,208 @@ static nr_status site(nr_pass *p, size_t d, nr_site s, void *y, nr_slot slot, co
 /* Copies the new keys and values behind those already in the cache. */
 static void append_cache(nr_pass *p, size_t d, const nr_saved *s, const nr_batch *b)
 {
-    size_t row = p->config->K * p->config->D * p->ops->act_size, context = p->opt.cache_context;
+    size_t row = p->config->K * p->config->D * p->ops->act_size, context = p->prefix + p->opt.cache_context;
     for (size_t i = 0; i < b->B; i++) {
-        size_t to = (i * context + b->start) * row, from = i * b->T * row;
+        size_t to = (i * context + p->prefix + b->start) * row, from = i * b->T * row;
         memcpy((char *)p->cache_k[d] + to, (char *)s->k + from, b->T * row);
         memcpy((char *)p->cache_v[d] + to, (char *)s->v + from, b->T * row);
     }
 }
 
-static nr_status attention(nr_pass *p, size_t d, const nr_layer *layer, nr_saved *s, const nr_batch *b, nr_error *err)
+/* ---- a prefix of keys and values ---- */
+
+bool nr_pass_has_prefix(const nr_pass *p, size_t number, bool own)
 {
-    const nr_config *c = p->config;
-    const nr_ops *ops = p->ops;
-    size_t n = b->B * b->T;
-    ops->rmsnorm(p->s.xn, s->rstd1, s->x_in, layer->norm1, n, c->C, c->norm_eps);
-    NR_TRY(site(p, d, NR_Q, s->q, NR_ACT, p->s.xn, false, b, err));
-    NR_TRY(site(p, d, NR_K, s->k, NR_ACT, p->s.xn, false, b, err));
-    NR_TRY(site(p, d, NR_V, s->v, NR_ACT, p->s.xn, false, b, err));
-    ops->rotary(s->q, p->rope, p->pos, n, c->H, c->D, false);
-    ops->rotary(s->k, p->rope, p->pos, n, c->K, c->D, false);
-    nr_attention a = nr_pass_attention(p, b);
-    const void *k = s->k, *v = s->v;
-    if (p->opt.cache_context) {
-        append_cache(p, d, s, b);
-        k = p->cache_k[d];
-        v = p->cache_v[d];
-        a.start = b->start;
-        a.k_batch = p->opt.cache_context * c->K * c->D;
-    }
-    ops->attention(s->attended, s->lse, s->q, k, v, &a, p->s.attention);
-    nr_copy(s->x_mid, s->x_in, n * c->C * ops->real_size);
-    return site(p, d, NR_O, s->x_mid, NR_REAL, s->attended, true, b, err);
+    return p->prefix > 0 && !own && !p->bare && p->prefixer->on && p->prefixer->layer_on[number];
 }
 
-/* x += what the block hooks add beside the FFN. An observed output goes
- * through a buffer of its own: x + (0 + g a) is x + g a, bit for bit. */
-static nr_status blocks(nr_pass *p, size_t d, size_t number, bool own, void *x, const nr_batch *b, bool again, nr_error *err)
+size_t nr_pass_shift(const nr_pass *p)
 {
-    size_t n = b->B * b->T, C = p->config->C;
-    nr_observation *o = again || own ? NULL : p->observation;
+    return p->prefix > 0 && !p->bare && p->prefixer->on ? p->prefix : 0;
+}
+
+size_t nr_pass_prefixer(const nr_pass *p)
+{
+    size_t i = 0;
+    while (p->ext[i] != p->prefixer) i++;
+    return i;
+}
+
+/* The layer's prefix in front of every sequence of k and v, `rows` apart. */
+static void put_prefix(nr_pass *p, const nr_hook *h, void *k, void *v, size_t rows)
+{
+    size_t row = p->config->K * p->config->D, bytes = p->prefix * row * p->ops->act_size;
+    const void *from[2];
+    void *to[2] = {k, v}, *unused[2];
+    h->e->method->prefix_of(h, &from[0], &from[1], &unused[0], &unused[1]);
+    for (int i = 0; i < 2; i++) {
+        p->ops->to_act(to[i], from[i], p->prefix * row);
+        for (size_t b = 1; b < h->batch->B; b++) memcpy(nr_at(p, to[i], NR_ACT, b * rows * row), to[i], bytes);
+    }
+}
+
+void nr_pass_join_prefix(nr_pass *p, size_t depth, size_t number, bool own, const nr_batch *b, nr_attention *a, const void **k,
+                         const void **v)
+{
+    if (!nr_pass_has_prefix(p, number, own)) return;
+    nr_hook h = nr_pass_hook(p, nr_pass_prefixer(p), depth, number, b);
+    size_t row = p->config->K * p->config->D, rows = p->prefix + b->T;
+    put_prefix(p, &h, p->s.keys, p->s.values, rows);
+    for (size_t i = 0; i < b->B; i++) {
+        size_t to = (i * rows + p->prefix) * row, from = i * b->T * row * p->ops->act_size, bytes = b->T * row * p->ops->act_size;
+        memcpy(nr_at(p, p->s.keys, NR_ACT, to), (const char *)*k + from, bytes);
+        memcpy(nr_at(p, p->s.values, NR_ACT, to), (const char *)*v + from, bytes);
+    }
+    *k = p->s.keys;
+    *v = p->s.values;
+    a->start = a->shared = p->prefix;
+    a->k_batch = rows * row;
+}
+
+/* The cache's keys and values instead of the batch's own. A sequence's prefix is written when its first token comes. */
+static void read_cache(nr_pass *p, size_t d, size_t number, bool own, const nr_saved *s, const nr_batch *b, nr_attention *a,
+                       const void **k, const void **v)
+{
+    size_t row = p->config->K * p->config->D, rows = p->prefix + p->opt.cache_context;
+    bool prefix = nr_pass_has_prefix(p, number, own);
+    append_cache(p, d, s, b);
+    if (prefix && b->start == 0) {
+        nr_hook h = nr_pass_hook(p, nr_pass_prefixer(p), d, number, b);
+        put_prefix(p, &h, p->cache_k[d], p->cache_v[d], rows);
+    }
+    a->shared = prefix ? p->prefix : 0;
+    a->start = a->shared + b->start;
+    a->k_batch = rows * row;
+    *k = nr_at(p, p->cache_k[d], NR_ACT, (p->prefix - a->shared) * row);
+    *v = nr_at(p, p->cache_v[d], NR_ACT, (p->prefix - a->shared) * row);
+}
+
+/* ---- blocks ---- */
+
+bool nr_pass_has_block(const nr_pass *p, size_t ext, size_t number, bool own, nr_place where)
+{
+    const nr_extension *e = p->ext[ext];
+    const nr_method *m = e->method;
+    bool after = where == NR_AFTER_ATTENTION || where == NR_AFTER_FFN;
+    if (!(after ? (bool)m->after : (bool)m->block) || !nr_pass_extends(p, ext, number, own)) return false;
+    return m->has_block ? m->has_block(e, where) : where == NR_BESIDE_FFN;
+}
+
+bool nr_pass_any_block(const nr_pass *p, size_t number, bool own, nr_place where)
+{
+    for (size_t i = 0; i < p->ext_count; i++)
+        if (nr_pass_has_block(p, i, number, own, where)) return true;
+    return false;
+}
+
+static nr_hook block_hook(nr_pass *p, const place *at, size_t ext, nr_place where)
+{
+    nr_hook h = hook_at(p, at, ext);
+    h.place = where;
+    h.gate = at->o && (where == NR_BESIDE_FFN || where == NR_AFTER_FFN) ? at->o->gate + at->number * h.n : NULL;
+    return h;
+}
+
+/* x += what the blocks beside a half add. An observed output goes through a buffer of its own: x + (0 + g a) is
+ * x + g a, bit for bit. */
+static nr_status blocks_beside(nr_pass *p, const place *at, nr_place where, void *x, nr_error *err)
+{
+    size_t n = at->b->B * at->b->T, C = p->config->C;
+    nr_observation *o = where == NR_BESIDE_FFN ? at->o : NULL;
+    if (o && !nr_pass_any_block(p, at->number, at->own, where) && nr_pass_any_block(p, at->number, at->own, NR_AFTER_FFN)) return NR_OK;
     void *to = x;
     if (o) {
         to = p->s.block_out;
         memset(to, 0, n * C * p->ops->real_size);
     }
     for (size_t i = 0; i < p->ext_count; i++) {
-        const nr_method *m = p->ext[i]->method;
-        if (!m->block || !nr_pass_extends(p, i, number, own)) continue;
-        nr_hook h = nr_pass_hook(p, i, d, number, b);
-        h.losses = p->opt.train && !again && p->ext[i]->grads ? &p->local : NULL;
-        h.gate = o ? o->gate + number * n : NULL;
-        NR_TRY(m->block(&h, to, p->s.xn, err));
+        if (!nr_pass_has_block(p, i, at->number, at->own, where)) continue;
+        nr_hook h = block_hook(p, at, i, where);
+        NR_TRY(p->ext[i]->method->block(&h, to, p->s.xn, err));
     }
     if (o) {
-        p->ops->row_norm(o->ext_norm + number * n, to, n, C);
+        p->ops->row_norm(o->ext_norm + at->number * n, to, n, C);
         p->ops->add(x, to, 1, n * C);
     }
     return NR_OK;
 }
 
-static nr_status feed_forward(nr_pass *p, size_t d, const nr_layer *layer, size_t number, bool own, nr_saved *s, void *x,
-                              const nr_batch *b, bool again, nr_error *err)
+/* x += W in, the half's output: straight, or by way of the blocks after it. */
+static nr_status join(nr_pass *p, const place *at, nr_site s, nr_place where, void *x, const void *in, nr_error *err)
+{
+    size_t n = at->b->B * at->b->T, C = p->config->C;
+    if (!nr_pass_any_block(p, at->number, at->own, where)) return site(p, at, s, x, NR_REAL, in, true, err);
+    NR_TRY(site(p, at, s, p->s.half, NR_REAL, in, false, err));
+    bool observed = at->o && where == NR_AFTER_FFN;
+    if (observed) nr_copy(p->s.block_out, p->s.half, n * C * p->ops->real_size);
+    for (size_t i = 0; i < p->ext_count; i++) {
+        if (!nr_pass_has_block(p, i, at->number, at->own, where)) continue;
+        nr_hook h = block_hook(p, at, i, where);
+        NR_TRY(p->ext[i]->method->after(&h, p->s.half, p->s.xn, err));
+    }
+    if (observed) { /* what the blocks changed */
+        p->ops->add(p->s.block_out, p->s.half, -1, n * C);
+        p->ops->row_norm(at->o->ext_norm + at->number * n, p->s.block_out, n, C);
+    }
+    p->ops->add(x, p->s.half, 1, n * C);
+    return NR_OK;
+}
+
+/* ---- a layer ---- */
+
+static nr_status attention(nr_pass *p, const place *at, const nr_layer *layer, nr_saved *s, nr_error *err)
 {
     const nr_config *c = p->config;
     const nr_ops *ops = p->ops;
+    const nr_batch *b = at->b;
     size_t n = b->B * b->T;
+    ops->rmsnorm(p->s.xn, s->rstd1, s->x_in, layer->norm1, n, c->C, c->norm_eps);
+    NR_TRY(site(p, at, NR_Q, s->q, NR_ACT, p->s.xn, false, err));
+    NR_TRY(site(p, at, NR_K, s->k, NR_ACT, p->s.xn, false, err));
+    NR_TRY(site(p, at, NR_V, s->v, NR_ACT, p->s.xn, false, err));
+    ops->rotary(s->q, p->rope, p->pos, n, c->H, c->D, false);
+    ops->rotary(s->k, p->rope, p->pos, n, c->K, c->D, false);
+    nr_attention a = nr_pass_attention(p, b);
+    const void *k = s->k, *v = s->v;
+    if (p->opt.cache_context) read_cache(p, at->d, at->number, at->own, s, b, &a, &k, &v);
+    else nr_pass_join_prefix(p, at->d, at->number, at->own, b, &a, &k, &v);
+    ops->attention(s->attended, s->lse, s->q, k, v, &a, p->s.attention);
+    nr_copy(s->x_mid, s->x_in, n * c->C * ops->real_size);
+    NR_TRY(join(p, at, NR_O, NR_AFTER_ATTENTION, s->x_mid, s->attended, err));
+    return blocks_beside(p, at, NR_BESIDE_ATTENTION, s->x_mid, err);
+}
+
+static nr_status feed_forward(nr_pass *p, const place *at, const nr_layer *layer, nr_saved *s, void *x, nr_error *err)
+{
+    const nr_config *c = p->config;
+    const nr_ops *ops = p->ops;
+    size_t n = at->b->B * at->b->T;
     ops->rmsnorm(p->s.xn, s->rstd2, s->x_mid, layer->norm2, n, c->C, c->norm_eps);
-    NR_TRY(site(p, d, NR_GATE, s->gate, NR_ACT, p->s.xn, false, b, err));
-    NR_TRY(site(p, d, NR_UP, s->up, NR_ACT, p->s.xn, false, b, err));
+    NR_TRY(site(p, at, NR_GATE, s->gate, NR_ACT, p->s.xn, false, err));
+    NR_TRY(site(p, at, NR_UP, s->up, NR_ACT, p->s.xn, false, err));
     ops->glu(p->s.h, s->gate, s->up, c->act, n, c->F);
-    if (p->observation && !again && !own) { /* |FFN(x)| needs the sum apart from the residual */
-        NR_TRY(site(p, d, NR_DOWN, p->s.block_out, NR_REAL, p->s.h, false, b, err));
-        ops->row_norm(p->observation->ffn_norm + number * n, p->s.block_out, n, c->C);
+    if (at->o) { /* |FFN(x)| needs the sum apart from the residual */
+        const place aside = {.d = at->d, .number = at->number, .own = at->own, .again = true, .b = at->b};
+        NR_TRY(site(p, &aside, NR_DOWN, p->s.block_out, NR_REAL, p->s.h, false, err));
+        ops->row_norm(at->o->ffn_norm + at->number * n, p->s.block_out, n, c->C);
     }
     nr_copy(x, s->x_mid, n * c->C * ops->real_size);
-    NR_TRY(site(p, d, NR_DOWN, x, NR_REAL, p->s.h, true, b, err));
-    return blocks(p, d, number, own, x, b, again, err);
+    NR_TRY(join(p, at, NR_DOWN, NR_AFTER_FFN, x, p->s.h, err));
+    return blocks_beside(p, at, NR_BESIDE_FFN, x, err);
 }
 
 nr_status nr_pass_run_layer(nr_pass *p, size_t d, void *x, const nr_batch *b, bool again, nr_error *err)
 {
-    size_t number;
-    bool own;
-    const nr_layer *layer = nr_pass_layer(p, d, &number, &own);
+    place at = {.d = d, .again = again, .b = b};
+    const nr_layer *layer = nr_pass_layer(p, d, &at.number, &at.own);
     nr_saved *s = &p->saved[d];
-    if (own && (p->bare || !p->walker->on)) { /* a copy that is switched off passes its input on */
+    at.o = again || at.own ? NULL : p->observation;
+    if (at.own && (p->bare || !p->walker->on)) { /* a copy that is switched off passes its input on */
         if (x != s->x_in) nr_copy(x, s->x_in, b->B * b->T * p->config->C * p->ops->real_size);
         return NR_OK;
     }
-    NR_TRY(attention(p, d, layer, s, b, err));
-    return feed_forward(p, d, layer, number, own, s, x, b, again, err);
+    NR_TRY(attention(p, &at, layer, s, err));
+    return feed_forward(p, &at, layer, s, x, err);
 }
 
 static nr_status check_batch(const nr_pass *p, const nr_batch *b, nr_error *err)
@@ -182,7 +313,7 @@ nr_status nr_pass_forward(nr_pass *p, const nr_batch *b, nr_error *err)
     p->rows = n;
     memset(&p->local, 0, sizeof p->local);
     for (size_t i = 0; i < n; i++) {
-        p->pos[i] = (int32_t)(b->start + i % b->T);
+        p->pos[i] = (int32_t)(nr_pass_shift(p) + b->start + i % b->T);
         p->row_is_new[i] = b->is_new ? b->is_new[i / b->T] : 1;
     }
     if (p->observation) {

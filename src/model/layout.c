@@ -23,12 +23,25 @@ static void take_ext(nr_pass *p, void ***lists, size_t n, bool saved)
         const nr_method *m = p->ext[i]->method;
         for (size_t a = 0; a < m->activation_count; a++) {
             const nr_activation *act = &m->activations[a];
-            if (act->saved != saved) continue;
-            size_t count = act->size(p->ext[i], p->config, n);
-            void *at = act->wide ? nr_arena_take(&p->arena, count, sizeof(double)) : take(p, act->slot, count);
+            if (act->saved != saved || act->cached) continue;
+            size_t count = act->bytes ? act->bytes(p->ext[i], &p->opt) : act->size(p->ext[i], p->config, n);
+            void *at = act->bytes ? nr_arena_take(&p->arena, count, 1) : act->wide ? nr_arena_take(&p->arena, count, sizeof(double)) : take(p, act->slot, count);
             if (lists) lists[i][a] = at;
         }
     }
+}
+
+/* What extensions keep beside the KV cache of a depth. */
+static void take_ext_cache(nr_pass *p, void ***lists)
+{
+    size_t n = p->opt.B * p->opt.cache_context;
+    for (size_t i = 0; i < p->ext_count; i++)
+        for (size_t a = 0; a < p->ext[i]->method->activation_count; a++) {
+            const nr_activation *act = &p->ext[i]->method->activations[a];
+            if (!act->cached) continue;
+            void *at = take(p, act->slot, act->size(p->ext[i], p->config, n));
+            if (lists) lists[i][a] = at;
+        }
 }
 
 static void take_saved(nr_pass *p, nr_saved *s, size_t n)
@@ -75,10 +88,9 @@ static size_t attention_scratch(const nr_pass *p)
     const nr_config *c = p->config;
     nr_attention a = {.B = p->opt.B, .Tq = p->opt.T, .H = c->H, .K = c->K, .D = c->D, .k_stride = c->K * c->D,
                       .k_batch = p->opt.T * c->K * c->D, .scale = 1};
-    if (p->opt.cache_context) {
-        a.start = p->opt.cache_context - p->opt.T;
-        a.k_batch = p->opt.cache_context * c->K * c->D;
-    }
+    a.start = p->prefix;
+    if (p->opt.cache_context) a.start += p->opt.cache_context - p->opt.T;
+    a.k_batch = (a.start + p->opt.T) * c->K * c->D;
     size_t forward = p->ops->attention_scratch(&a, false);
     size_t backward = p->opt.train ? p->ops->attention_scratch(&a, true) : 0;
     return NR_MAX(forward, backward);
@@ -96,7 +108,7 @@ static void lay_out(nr_pass *p)
 #undef NR_X
     take_ext(p, p->s.ext, n, false);
     p->s.attention = nr_arena_take(&p->arena, attention_scratch(p), 1);
-    p->rope = take(p, NR_REAL, p->positions * c->D);
+    p->rope = take(p, NR_REAL, (p->prefix + p->positions) * c->D);
     p->pos = nr_arena_take(&p->arena, n, sizeof *p->pos);
     p->row_is_new = nr_arena_take(&p->arena, n, 1);
     p->nll = nr_arena_take(&p->arena, n, sizeof *p->nll);
@@ -111,9 +123,10 @@ static void lay_out(nr_pass *p)
     }
     p->plan[2] = p->arena.used - p->plan[0] - p->plan[1];
     for (size_t d = 0; d < p->depth; d++) {
-        size_t cells = p->opt.cache_context ? p->opt.B * p->opt.cache_context * c->K * c->D : 0;
+        size_t cells = p->opt.cache_context ? p->opt.B * (p->prefix + p->opt.cache_context) * c->K * c->D : 0;
         void *k = nr_arena_take(&p->arena, cells, ops->act_size), *v = nr_arena_take(&p->arena, cells, ops->act_size);
         if (p->cache_k) p->cache_k[d] = k, p->cache_v[d] = v;
+        take_ext_cache(p, p->saved[d].ext);
     }
     p->plan[3] = p->arena.used - p->plan[0] - p->plan[1] - p->plan[2];
 }
@@ -127,7 +140,7 @@ bool nr_pass_extends(const nr_pass *p, size_t ext, size_t number, bool own)
 
 static bool has_hooks(const nr_method *m)
 {
-    return m->block || m->site;
+    return m->block || m->after || m->site || m->prefix;
 }
 
 static size_t lowest_trained(const nr_pass *p)
@@ -173,6 +186,12 @@ static size_t default_head_rows(const nr_config *c, size_t n)
     return NR_MIN(rows, n);
 }
 
+static bool has_after(const nr_extension *e)
+{
+    const nr_method *m = e->method;
+    return m->after && (!m->has_block || m->has_block(e, NR_AFTER_ATTENTION) || m->has_block(e, NR_AFTER_FFN));
+}
+
 static nr_status set_up(nr_pass *p, const nr_model *m, nr_extension *const *ext, size_t ext_count,
                         const nr_pass_options *opt, nr_error *err)
 {
@@ -192,6 +211,13 @@ static nr_status set_up(nr_pass *p, const nr_model *m, nr_extension *const *ext,
         if (ext[i]->replaces && p->replacer)
             return nr_fail(err, NR_E_UNSUPPORTED, "extensions: only one of them may replace the backbone's weights, found two");
         if (ext[i]->replaces) p->replacer = ext[i];
+        p->after = p->after || has_after(ext[i]);
+        if (ext[i]->method->prefix) {
+            if (p->prefixer) return nr_fail(err, NR_E_UNSUPPORTED, "extensions: only one of them may have a prefix, found two");
+            p->prefixer = ext[i];
+            p->prefix = ext[i]->method->prefix(ext[i]);
+            p->joined = opt->cache_context ? 0 : opt->B * (p->prefix + opt->T);
+        }
         if (!ext[i]->method->depth) continue;
         if (p->walker)
             return nr_fail(err, NR_E_UNSUPPORTED, "extensions: only one of them may insert layers, found two");
@@ -255,7 +281,7 @@ nr_status nr_pass_new(nr_pass **out, const nr_model *m, nr_extension *const *ext
     lay_out(p);
     NR_GO(nr_arena_commit(&p->arena, "activations", err));
     lay_out(p);
-    nr_rope_table(p->rope, p->ops, p->config, p->positions);
+    nr_rope_table(p->rope, p->ops, p->config, p->prefix + p->positions);
     NR_GO(prepare_linears(p, opt->B * opt->T, err));
     *out = p;
     return NR_OK;

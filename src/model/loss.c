@@ -74,7 +74,7 @@ static void add_up(const nr_pass *p, const nr_batch *b, nr_losses *sum)
         sum->nll_domain[p->row_is_new[i]] += p->nll[i];
         sum->targets[p->row_is_new[i]]++;
     }
-    for (size_t k = 0; k < 2; k++) sum->local[k] += p->local.local[k];
+    for (size_t k = 0; k < NR_COUNT(sum->local); k++) sum->local[k] += p->local.local[k];
     sum->distil += p->local.distil;
     sum->local_weighted += p->local.local_weighted;
 }

@@ -122,8 +122,8 @@ typedef struct {
     double nll;              /* nats, over targets */
     double nll_domain[2];    /* [0] old, [1] new */
     size_t targets[2];       /* by domain */
-    double local[2];         /* [0] l1, [1] cross-entropy, each already weighted by
-                                its share of the step but not by alpha / beta */
+    double local[3];         /* [0] l1, [1] cross-entropy, [2] balance of experts, each already
+                                weighted by its share of the step but not by its own weight */
     double distil;           /* KL to the backbone at the temperature: its share of the step's mean, unweighted */
     double local_weighted;   /* as it enters the loss, distillation included */
 } nr_losses;

@@ -40,7 +40,13 @@
     X(dk, NR_ACT, n * c->K * c->D, false)                                    \
     X(dv, NR_ACT, n * c->K * c->D, false)                                    \
     X(dattended, NR_ACT, n * c->H * c->D, false)                             \
-    X(norm_blocks, NR_REAL, (n / NR_ROW_BLOCK + 1) * c->C, false)
+    X(norm_blocks, NR_REAL, (n / NR_ROW_BLOCK + 1) * c->C, false)             \
+    X(half, NR_REAL, p->after ? n * c->C : 0, true) /* output of a half with blocks after it; its gradient */ \
+    X(keys, NR_ACT, p->joined * c->K * c->D, true) /* prefix and tokens, without a cache */ \
+    X(values, NR_ACT, p->joined * c->K * c->D, true)                          \
+    X(dkeys, NR_ACT, p->joined * c->K * c->D, false)                          \
+    X(dvalues, NR_ACT, p->joined * c->K * c->D, false)                        \
+    X(prefix, NR_REAL, p->prefix * c->K * c->D, false) /* a row's part of its gradient */
 
 typedef struct {
     void *x_in; /* real (n, C): the residual as it enters */
@@ -60,6 +66,10 @@ struct nr_pass {
     const struct nr_extension *walker; /* whose depth/layer_at counts, or NULL */
     const struct nr_extension *replacer; /* whose weights stand in the place of the backbone's, or NULL */
     bool bare;                         /* as if every extension were off */
+    const struct nr_extension *prefixer; /* whose prefix counts, or NULL */
+    size_t prefix;                     /* keys and values before every row, where the prefixer extends */
+    size_t joined;                     /* rows of keys with their prefixes when there is no cache, else 0 */
+    bool after;                        /* some extension has blocks after a half */
     size_t depth;                      /* of the walk */
     size_t lowest;                     /* first depth with something trained; depth when nothing is */
     nr_arena arena;
@@ -72,8 +82,8 @@ struct nr_pass {
         void ***ext;                   /* [extension][activation] */
         void *attention;
     } s;
-    void **cache_k, **cache_v;         /* (depth) each act (B, context, K D) */
-    void *rope;                        /* real (positions, D) */
+    void **cache_k, **cache_v;         /* (depth) each act (B, prefix + context, K D) */
+    void *rope;                        /* real (prefix + positions, D) */
     size_t positions;
     int32_t *pos;                      /* (n) */
     uint8_t *row_is_new;               /* (n) */
@@ -102,8 +112,19 @@ nr_ends nr_pass_ends(const nr_pass *p);
 nr_hook nr_pass_hook(nr_pass *p, size_t ext, size_t depth, size_t number, const nr_batch *b);
 /* Whether extension i has hooks at backbone layer `number`. */
 bool nr_pass_extends(const nr_pass *p, size_t ext, size_t number, bool own);
+/* Whether it has a block there. */
+bool nr_pass_has_block(const nr_pass *p, size_t ext, size_t number, bool own, nr_place place);
+bool nr_pass_any_block(const nr_pass *p, size_t number, bool own, nr_place place);
+/* Prefix of the tokens' positions now: 0 while the prefixer is off. */
+size_t nr_pass_shift(const nr_pass *p);
 /* Attention of a batch over its own keys, as training lays them out. */
 nr_attention nr_pass_attention(const nr_pass *p, const nr_batch *b);
+/* The same over the keys and values with the layer's prefix before them, if it has one: *k and *v change. */
+void nr_pass_join_prefix(nr_pass *p, size_t depth, size_t number, bool own, const nr_batch *b, nr_attention *a, const void **k,
+                         const void **v);
+bool nr_pass_has_prefix(const nr_pass *p, size_t number, bool own);
+/* Which extension is the prefixer; only with one. */
+size_t nr_pass_prefixer(const nr_pass *p);
 void *nr_at(const nr_pass *p, void *base, nr_slot slot, size_t element);
 void nr_copy(void *dst, const void *src, size_t bytes); /* in parallel */
 /* Runs depth d from saved[d].x_in into x (real (n, C)); again: a second run in backward. */

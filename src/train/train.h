@@ -200,7 +200,7 @@ nr_status nr_trainer_random(nr_trainer **out, nr_model *m, const nr_settings *s,
 
 /* ---- train_step.c ---- */
 typedef struct {
-    double loss, lm, lm_domain[2], l1, ce, distil, ewc, local, norm, lr;
+    double loss, lm, lm_domain[2], l1, ce, balance, distil, ewc, local, norm, lr;
     size_t old_rows;
     double exchange_seconds;
     size_t exchange_bytes;

@@ -14,9 +14,7 @@
 /* Whether old rows are needed beside those that are trained on. */
 static bool wants_old(const nr_settings *s)
 {
-    char name[64];
-    nr_setting_get(s, nr_setting_find("method"), name, sizeof name);
-    const nr_method *method = nr_method_find(name);
+    const nr_method *method = nr_method_find(s->method.s);
     return method && method->anchored;
 }
 

@@ -85,8 +85,8 @@ static void add_losses(nr_losses *sum, const nr_losses *more)
     for (int d = 0; d < 2; d++) {
         sum->nll_domain[d] += more->nll_domain[d];
         sum->targets[d] += more->targets[d];
-        sum->local[d] += more->local[d];
     }
+    for (size_t k = 0; k < NR_COUNT(sum->local); k++) sum->local[k] += more->local[k];
     sum->distil += more->distil;
     sum->local_weighted += more->local_weighted;
 }
@@ -111,6 +111,7 @@ static nr_status sum_up(nr_trainer *t, nr_step_result *r, nr_step_sums *mine, nr
     for (int d = 0; d < 2; d++) r->lm_domain[d] = sum.targets[d] ? sum.nll_domain[d] / (double)sum.targets[d] : NAN;
     r->l1 = sum.local[0];
     r->ce = sum.local[1];
+    r->balance = sum.local[2];
     r->distil = sum.distil;
     r->ewc = held;
     r->local = sum.local_weighted + held;

@@ -42,10 +42,8 @@ bool nr_train_yields(const nr_settings *s, const nr_extension *e)
 
 nr_status nr_train_method_defaults(nr_settings *s, const nr_method **method, nr_error *err)
 {
-    char name[64];
-    nr_setting_get(s, nr_setting_find("method"), name, sizeof name);
-    *method = nr_method_find(name);
-    if (!*method) return nr_fail(err, NR_E_USAGE, "--method: no method is called %s", name);
+    NR_TRY(nr_method_named(method, s->method.s, err));
+    if ((*method)->settle) (*method)->settle(s);
     if (s->learning_rate == 0) s->learning_rate = (*method)->learning_rate;
     if (s->lwf_alpha == 0) s->lwf_alpha = (*method)->lwf_alpha;
     return NR_OK;

@@ -140,7 +140,8 @@ enum {
     AT_K = 2,
     AT_D = 3,
     AT_Q = AT_B * AT_T * AT_H * AT_D,
-    AT_KV = AT_B * AT_T * AT_K * AT_D
+    AT_P = 3, /* shared keys, at most */
+    AT_KV = AT_B * (AT_P + AT_T) * AT_K * AT_D
 };
 
 typedef struct {
@@ -156,12 +157,13 @@ static double attention_loss(void *context)
     return weighted(s->c, s->o, AT_Q);
 }
 
-static void check_attention(const int32_t *first)
+static void check_attention(const int32_t *first, size_t shared)
 {
+    size_t kv = AT_B * (shared + AT_T) * AT_K * AT_D;
     static attend s;
     static double dq[AT_Q], dk[AT_KV], dv[AT_KV];
     const nr_ops *ops = nr_ops_reference(true);
-    s.a = (nr_attention){AT_B, AT_T, AT_H, AT_K, AT_D, 0, AT_K * AT_D, AT_T * AT_K * AT_D, 0.6f, first};
+    s.a = (nr_attention){AT_B, AT_T, AT_H, AT_K, AT_D, shared, AT_K * AT_D, (shared + AT_T) * AT_K * AT_D, 0.6f, first, shared};
     s.scratch = malloc(ops->attention_scratch(&s.a, true));
     assert_non_null(s.scratch);
     fill(s.q, AT_Q, 1.5);
@@ -171,15 +173,16 @@ static void check_attention(const int32_t *first)
     attention_loss(&s);
     ops->attention_back(dq, dk, dv, s.c, s.o, s.q, s.k, s.v, s.lse, &s.a, s.scratch);
     check("attention dq", attention_loss, &s, s.q, dq, AT_Q);
-    check("attention dk", attention_loss, &s, s.k, dk, AT_KV);
-    check("attention dv", attention_loss, &s, s.v, dv, AT_KV);
+    check("attention dk", attention_loss, &s, s.k, dk, kv);
+    check("attention dv", attention_loss, &s, s.v, dv, kv);
     free(s.scratch);
 }
 
 static void test_attention(void **state)
 {
     (void)state;
-    check_attention(NULL);
+    check_attention(NULL, 0);
+    check_attention(NULL, AT_P);
 }
 
 static void test_attention_first(void **state)
@@ -190,7 +193,8 @@ static void test_attention_first(void **state)
         first[t] = t < 4 ? 0 : 4;
         first[AT_T + t] = t - t % 2;
     }
-    check_attention(first);
+    check_attention(first, 0);
+    check_attention(first, AT_P);
 }
 
 /* ---- glu ---- */

@@ -8,7 +8,7 @@ typedef struct {
 
 static sizes sizes_of(size_t B, size_t Tq, size_t H, size_t K, size_t D, size_t start, size_t spare)
 {
-    sizes s = {.a = {B, Tq, H, K, D, start, K * D, (start + Tq + spare) * K * D, 1 / sqrtf((float)D), NULL}};
+    sizes s = {.a = {B, Tq, H, K, D, start, K * D, (start + Tq + spare) * K * D, 1 / sqrtf((float)D), NULL, 0}};
     s.queries = B * Tq * H * D;
     s.keys = B * s.a.k_batch;
     return s;
@@ -56,7 +56,7 @@ static void check_backward(const sizes *s)
          {AS_ACT, s->keys, 1, 0, 0},
          {AS_ACT, s->keys, 1, 0, 0},
          {AS_ACT, s->queries, 0.3, 0, 0}},
-        {{AS_ACT, s->queries, 0, s->a.Tq, 0}, {AS_ACT, s->keys, 0, s->a.Tq, 0}, {AS_ACT, s->keys, 0, s->a.Tq, 0}},
+        {{AS_ACT, s->queries, 0, s->a.start + s->a.Tq, 0}, {AS_ACT, s->keys, 0, s->a.start + s->a.Tq, 0}, {AS_ACT, s->keys, 0, s->a.start + s->a.Tq, 0}},
         run_backward};
     check_op(&c);
 }
@@ -112,6 +112,31 @@ static void test_first(void **state)
     check_forward(&s);
 }
 
+/* Keys before all rows that every query sees, in training and behind a cache; with documents too. */
+static void test_shared(void **state)
+{
+    static const size_t prefixed[][6] = {{2, 7, 3, 3, 5, 1},    {1, 33, 4, 2, 72, 64}, {2, 97, 3, 1, 17, 5},
+                                         {1, 70, 9, 3, 64, 200}, {1, 3, 2, 1, 16, 130}, {1, 257, 2, 1, 64, 31}};
+    int32_t first[2 * 257];
+    (void)state;
+    for (size_t i = 0; i < NR_COUNT(prefixed); i++) {
+        const size_t *l = prefixed[i];
+        sizes s = sizes_of(l[0], l[1], l[2], l[3], l[4], l[5], 0);
+        s.a.shared = l[5];
+        check_forward(&s);
+        check_backward(&s);
+        for (size_t t = 0; t < l[0] * l[1]; t++) first[t] = (int32_t)(t % l[1] / 23 * 23);
+        s.a.first = first;
+        check_forward(&s);
+        check_backward(&s);
+    }
+    int32_t one[2] = {70, 3};
+    sizes s = sizes_of(2, 1, 6, 2, 24, 149, 3);
+    s.a.first = one;
+    s.a.shared = 66;
+    check_forward(&s);
+}
+
 /* A mask that begins at a document is the document alone. */
 static void test_document_alone(void **state)
 {
@@ -160,7 +185,7 @@ static void test_scratch_grows(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_training), cmocka_unit_test(test_cache),
-                                       cmocka_unit_test(test_first), cmocka_unit_test(test_document_alone),
+                                       cmocka_unit_test(test_first), cmocka_unit_test(test_shared), cmocka_unit_test(test_document_alone),
                                        cmocka_unit_test(test_scratch_grows)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

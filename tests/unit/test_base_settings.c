@@ -22,7 +22,7 @@ static void defaults_are_valid_and_stated(void **state)
     assert_true(s.l1);
     assert_false(s.ce);
     assert_string_equal(s.text_field.s, "text");
-    assert_int_equal(s.method, 0);
+    assert_string_equal(s.method.s, "neutral");
 }
 
 /* Whatever get prints, set takes, and nothing else changes. */
