@@ -7,7 +7,8 @@
 set -eu
 
 packages="gcc libc6-dev make cmake ninja-build pkg-config
-  libdnnl-dev libjansson-dev zlib1g-dev libzstd-dev libssl-dev libgumbo-dev"
+  libdnnl-dev libjansson-dev zlib1g-dev libzstd-dev libssl-dev libgumbo-dev
+  libarchive-dev g++ libfasttext-dev" # the last line: nres builds without them, and says so
 for argument in "$@"; do
   case $argument in
   --tests) packages="$packages libcmocka-dev clang libclang-rt-14-dev valgrind crossbuild-essential-arm64

@@ -124,9 +124,9 @@ say "general prose in the new language, for test only"
 unpack_package dasher-data "$WORK/dasher"
 case "$LANGUAGE" in fr) general=french_FR ;; de) general=german_DE ;; esac
 # A sentence a line; headlines have no full stop. Eight sentences make a paragraph. German ones come from web pages:
-# the marks of their links go, and lines with addresses or bylines.
+# the marks of their links go, and lines with lists of addresses or bylines.
 grep -E '[.!?…"»]$' "$WORK/dasher/usr/share/dasher/training_$general.txt" |
-    grep -vE 'https?://|[0-9]{2}\.[0-9]{2}\.[0-9]{4}' |
+    grep -vE '\[[0-9]+\] https?://|[0-9]{2}\.[0-9]{2}\.[0-9]{4}' |
     sed -E 's/\( *\[[0-9]+\]/(/g; s/ \[[0-9]+\]([ .,;:)])/\1/g; s/\[[0-9]+\]//g' |
     awk 'length > 40 { print; if (++n % 8 == 0) print "" }' >"$WORK/general.txt"
 nres_data extract "$WORK/general.txt" -o "$WORK/general.jsonl" --label dasher --document-bytes 1200

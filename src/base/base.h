@@ -176,6 +176,9 @@ size_t nr_core_count(void);  /* cores this process may use */
  * only way the project starts threads (clang can't compile "omp parallel" for
  * libgomp, and a second runtime beside the matrix library's is never wanted). */
 void nr_parallel(size_t tasks, void (*task)(void *context, size_t i), void *context);
+/* Runs lead(context), with the other threads standing by for the nr_parallel calls made in it, which then cost a
+ * fraction of a microsecond: for long runs of short calls, as in generating a token. They spin meanwhile. */
+void nr_crew(void (*lead)(void *context), void *context);
 /* 0: as many as cores. Holds for the calling thread's later nr_parallel calls
  * and the matrix library's. */
 void nr_threads_set(size_t n);

@@ -3,14 +3,22 @@
  * library uses too, entered through the function that gcc's own "omp parallel"
  * calls. So gcc and clang build the same program on the same runtime.
  *
- * The threads of the team take short runs of neighbouring tasks, whoever is
- * free: which thread ran a task never shows in a result. The team has always
- * the full size: libgomp ends threads when a team shrinks and would start them
- * again for the next one.
+ * Every thread begins with a share of its own: the k-th stretch of neighbouring
+ * tasks. One operation after another is cut by rows, so a thread finds in its
+ * caches the rows that it wrote itself. When its share is done it helps with
+ * the others': which thread ran a task never shows in a result. The team has
+ * always the full size: libgomp ends threads when a team shrinks and would
+ * start them again for the next one.
+ *
+ * A crew is a team that stays for many calls, each a few microseconds long. Its
+ * threads take single tasks, their own from the begin of their share and others'
+ * from the end, and nothing waits for a thread that took none. Idle ones spin, as
+ * the next call of a token's walk follows at once.
  *
  * The thread sanitizer can't see libgomp's barriers, so a build with it runs
  * the same tasks on POSIX threads, which it understands.
  */
+#include <sched.h>
 #include <stdatomic.h>
 
 #include "base/base.h"
@@ -27,24 +35,49 @@
 extern void omp_set_num_threads(int n);
 extern int omp_get_max_threads(void);
 extern int omp_in_parallel(void);
+extern int omp_get_thread_num(void);
+
+#define SHARES 64 /* threads beyond begin with what is left of others' */
 
 typedef struct {
-    size_t tasks;
+    _Alignas(64) atomic_size_t next; /* first task nobody has taken */
+    size_t end, run;                 /* tasks taken at once */
+} share;
+
+typedef struct {
     void (*task)(void *context, size_t i);
     void *context;
-    size_t run;         /* tasks taken at once */
-    atomic_size_t next; /* first task nobody has taken */
+    size_t share_count;
+    share shares[SHARES];
 } job;
 
-/* Takes runs of tasks until none is left. A thread that the machine holds up
- * leaves its later runs to the others. */
-static void work_off(job *j)
+static void take_runs(const job *j, share *s)
 {
     for (;;) {
-        size_t begin = atomic_fetch_add_explicit(&j->next, j->run, memory_order_relaxed);
-        if (begin >= j->tasks) return;
-        size_t end = NR_MIN(begin + j->run, j->tasks);
+        size_t begin = atomic_fetch_add_explicit(&s->next, s->run, memory_order_relaxed);
+        if (begin >= s->end) return;
+        size_t end = NR_MIN(begin + s->run, s->end);
         for (size_t i = begin; i < end; i++) j->task(j->context, i);
+    }
+}
+
+/* The member's own share, then what is left of the others'. A thread that the
+ * machine holds up leaves its later runs to the rest. */
+static void work_off(void *data, size_t member)
+{
+    job *j = data;
+    for (size_t k = 0; k < j->share_count; k++) take_runs(j, &j->shares[(member + k) % j->share_count]);
+}
+
+/* A share a thread, taken in up to eight runs: few enough to keep neighbours together, enough to even out. */
+static void cut(job *j, size_t tasks, size_t threads)
+{
+    j->share_count = NR_MIN(NR_MIN(threads, tasks), (size_t)SHARES);
+    for (size_t k = 0; k < j->share_count; k++) {
+        size_t begin = k * tasks / j->share_count, end = (k + 1) * tasks / j->share_count;
+        j->shares[k].end = end;
+        j->shares[k].run = (end - begin + 7) / 8;
+        atomic_init(&j->shares[k].next, begin);
     }
 }
 
@@ -61,15 +94,32 @@ size_t nr_threads_get(void)
     return n > 0 ? (size_t)n : 1;
 }
 
+/* What each thread of a team runs, with its number in the team; the calling thread is number 0. */
+typedef struct {
+    void (*run)(void *data, size_t member);
+    void *data;
+#ifdef NR_TSAN
+    atomic_size_t members; /* that have come */
+#endif
+} team;
+
 #ifndef NR_TSAN
 
 extern void GOMP_parallel(void (*fn)(void *), void *data, unsigned num_threads, unsigned flags);
 
 static bool inside(void) { return omp_in_parallel(); }
 
-static void team_member(void *data) { work_off(data); }
+static void team_member(void *data)
+{
+    const team *t = data;
+    t->run(t->data, (size_t)omp_get_thread_num());
+}
 
-static void run_team(job *j, size_t threads) { GOMP_parallel(team_member, j, (unsigned)threads, 0); }
+static void run_team(void (*run)(void *data, size_t member), void *data, size_t threads)
+{
+    team t = {.run = run, .data = data};
+    GOMP_parallel(team_member, &t, (unsigned)threads, 0);
+}
 
 #else
 
@@ -79,37 +129,162 @@ static _Thread_local bool in_task;
 
 static bool inside(void) { return in_task; }
 
-static void *run_member(void *data)
+static void run_member(team *t, size_t member)
 {
     in_task = true;
-    work_off(data);
+    t->run(t->data, member);
     in_task = false;
+}
+
+static void *team_member(void *data)
+{
+    team *t = data;
+    run_member(t, 1 + atomic_fetch_add(&t->members, 1));
     return NULL;
 }
 
 #define MOST 64 /* enough for the sanitizer's tests */
 
-static void run_team(job *j, size_t threads)
+static void run_team(void (*run)(void *data, size_t member), void *data, size_t threads)
 {
+    team t = {.run = run, .data = data};
     pthread_t id[MOST];
     bool started[MOST] = {false};
     threads = NR_MIN(threads, (size_t)MOST);
-    for (size_t i = 1; i < threads; i++) started[i] = pthread_create(&id[i], NULL, run_member, j) == 0;
-    run_member(j);
+    for (size_t i = 1; i < threads; i++) started[i] = pthread_create(&id[i], NULL, team_member, &t) == 0;
+    run_member(&t, 0);
     for (size_t i = 1; i < threads; i++)
         if (started[i]) pthread_join(id[i], NULL);
 }
 
 #endif
 
+/* ---- crews ---- */
+
+enum { PATIENCE = 1 << 14 }; /* looks before a waiting thread offers its core to others; some 100 us */
+
+typedef struct {
+    _Alignas(64) _Atomic uint64_t range; /* tasks nobody has taken: the first, and 2^32 times the end */
+} stretch;
+
+typedef struct {
+    stretch own[SHARES];
+    _Alignas(64) atomic_size_t calls; /* so far */
+    _Alignas(64) atomic_size_t done;  /* tasks of this one */
+    _Alignas(64) size_t tasks;        /* these three change only while no task is left or running */
+    void (*task)(void *context, size_t i);
+    void *context;
+    size_t stretches;
+    atomic_bool over;
+    bool busy; /* the leader is in a call */
+    void (*lead)(void *context);
+    void *lead_context;
+} crew;
+
+static _Thread_local crew *leads; /* the crew whose leader this thread is */
+
+static uint64_t range_of(size_t begin, size_t end) { return (uint64_t)begin | (uint64_t)end << 32; }
+
+/* Takes and runs tasks of a stretch: from its begin, or one from its end. Returns how many. */
+static size_t run_stretch(crew *c, stretch *s, bool own)
+{
+    size_t count = 0;
+    uint64_t range = atomic_load_explicit(&s->range, memory_order_relaxed);
+    for (;;) {
+        size_t begin = (uint32_t)range, end = (size_t)(range >> 32);
+        if (begin >= end) break;
+        uint64_t rest = own ? range_of(begin + 1, end) : range_of(begin, end - 1);
+        if (!atomic_compare_exchange_weak_explicit(&s->range, &range, rest, memory_order_acquire, memory_order_relaxed)) continue;
+        c->task(c->context, own ? begin : end - 1);
+        count++;
+        if (!own) break;
+        range = rest;
+    }
+    if (count > 0) atomic_fetch_add_explicit(&c->done, count, memory_order_release);
+    return count;
+}
+
+/* Works until no task is left to take. */
+static void help(crew *c, size_t member)
+{
+    if (member < c->stretches) run_stretch(c, &c->own[member], true);
+    for (size_t k = 1; k <= c->stretches; k++) {
+        stretch *s = &c->own[(member + k) % c->stretches];
+        while (run_stretch(c, s, false) > 0) {}
+    }
+}
+
+static void look_again(size_t *looks)
+{
+    if (++*looks > PATIENCE) sched_yield();
+#if defined(__x86_64__)
+    else __builtin_ia32_pause();
+#endif
+}
+
+static void crew_call(crew *c, size_t tasks, void (*task)(void *context, size_t i), void *context)
+{
+    size_t looks = 0, n = c->stretches;
+    c->busy = true;
+    c->tasks = tasks;
+    c->task = task;
+    c->context = context;
+    atomic_store_explicit(&c->done, 0, memory_order_relaxed);
+    for (size_t i = 0; i < n; i++)
+        atomic_store_explicit(&c->own[i].range, range_of(i * tasks / n, (i + 1) * tasks / n), memory_order_release);
+    atomic_fetch_add_explicit(&c->calls, 1, memory_order_release);
+    help(c, 0);
+    while (atomic_load_explicit(&c->done, memory_order_acquire) < tasks) look_again(&looks);
+    c->busy = false;
+}
+
+static void crew_member(void *data, size_t member)
+{
+    crew *c = data;
+    if (member == 0) {
+        c->lead(c->lead_context);
+        atomic_store_explicit(&c->over, true, memory_order_relaxed);
+        atomic_fetch_add_explicit(&c->calls, 1, memory_order_release);
+        return;
+    }
+    size_t seen = 0;
+    for (size_t looks = 0; !atomic_load_explicit(&c->over, memory_order_relaxed);) {
+        size_t calls = atomic_load_explicit(&c->calls, memory_order_acquire);
+        if (calls == seen) {
+            look_again(&looks);
+            continue;
+        }
+        seen = calls;
+        looks = 0;
+        help(c, member);
+    }
+}
+
+void nr_crew(void (*lead)(void *context), void *context)
+{
+    size_t threads = nr_threads_get();
+    if (threads <= 1 || leads || inside()) {
+        lead(context);
+        return;
+    }
+    crew c = {.stretches = NR_MIN(threads, (size_t)SHARES), .lead = lead, .lead_context = context};
+    leads = &c;
+    run_team(crew_member, &c, threads);
+    leads = NULL;
+}
+
 void nr_parallel(size_t tasks, void (*task)(void *context, size_t i), void *context)
 {
     size_t threads = nr_threads_get();
+    if (tasks > 1 && tasks <= UINT32_MAX && leads && !leads->busy) {
+        crew_call(leads, tasks, task, context);
+        return;
+    }
     if (tasks <= 1 || threads <= 1 || inside()) {
         for (size_t i = 0; i < tasks; i++) task(context, i);
         return;
     }
-    /* some eight runs a thread: few enough to keep neighbours together, enough to even out */
-    job j = {.tasks = tasks, .task = task, .context = context, .run = NR_MAX(tasks / (8 * threads), (size_t)1)};
-    run_team(&j, threads);
+    job j = {.task = task, .context = context};
+    cut(&j, tasks, threads);
+    run_team(work_off, &j, threads);
 }

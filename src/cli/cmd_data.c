@@ -1,11 +1,13 @@
 /*
  * cmd_data.c - nres data extract | clean | split: from web pages, manuals and
- * rows to documents of prose for training and evaluation.
+ * rows to documents of prose for training and evaluation. The steps for crawls
+ * are in cmd_data_flow.c.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/data_flow.h"
 #include "data/prep.h"
 
 extern const nr_command nr_command_data;
@@ -18,7 +20,7 @@ static double near_share, min_letters, validation_share = 0.02, test_share = 0.0
 static bool lines, json, keep_hidden, boilerplate = true, ended = true;
 
 #define COMMON                                                                                                 \
-    {"output", 'o', 's', "PATH", "file to write; split: the start of three names, OUT.train.jsonl ...", &output, 0, 0}, \
+    {"output", 'o', 's', "OUT", "file to write; split: the start of three names, OUT.train.jsonl ...; run and its steps: a folder", &output, 0, 0}, \
     {"field", 0, 's', "NAME", "field of a JSONL row that holds the text [text]", &field, 0, 0},                \
     {"json", 0, 'b', NULL, "print the counts as JSON", &json, 0, 0}
 
@@ -55,14 +57,16 @@ static const nr_option split_options[] = {
     {"seed", 's', 'u', "S", "split: another deal [1]", &seed, 0, 0},
 };
 
-/* The help lists the options of all three, the common ones once. */
+/* The help lists the options of all steps, the common ones once. */
 static const nr_option *option_list(size_t *count)
 {
-    static nr_option all[NR_COUNT(extract_options) + NR_COUNT(clean_options) + NR_COUNT(split_options)];
-    size_t n = 0, shared = 3;
+    static nr_option all[NR_COUNT(extract_options) + NR_COUNT(clean_options) + NR_COUNT(split_options) + 32];
+    size_t n = 0, shared = 3, flow_count, flow_shared;
+    const nr_option *flow = nr_data_flow_options(&flow_count, &flow_shared);
     for (size_t i = 0; i < NR_COUNT(extract_options); i++) all[n++] = extract_options[i];
     for (size_t i = shared; i < NR_COUNT(clean_options); i++) all[n++] = clean_options[i];
     for (size_t i = shared; i < NR_COUNT(split_options); i++) all[n++] = split_options[i];
+    for (size_t i = flow_shared; i < flow_count && n < NR_COUNT(all); i++) all[n++] = flow[i];
     *count = n;
     return all;
 }
@@ -222,6 +226,7 @@ static int split(const nr_list *paths)
 static int run(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
+    if (nr_data_flow_knows(what)) return nr_data_flow_run(argc - 1, argv + 1);
     bool is_extract = strcmp(what, "extract") == 0, is_clean = strcmp(what, "clean") == 0, is_split = strcmp(what, "split") == 0;
     const nr_option *options = is_clean ? clean_options : is_split ? split_options : extract_options;
     size_t count = is_clean ? NR_COUNT(clean_options) : is_split ? NR_COUNT(split_options) : NR_COUNT(extract_options);
@@ -237,7 +242,7 @@ static int run(int argc, char **argv)
     int code = nr_cli_parse(&nr_command_data, options, count, named ? argc - 1 : argc, named ? argv + 1 : argv, &paths, NULL, NULL);
     if (code) return code < 0 ? 0 : code;
     if (!named)
-        return nr_cli_usage(&nr_command_data, "expected extract, clean or split%s%.100s%s", *what ? ", found \"" : "", what,
+        return nr_cli_usage(&nr_command_data, "expected run, read, language, dedup, near, quality, extract, clean or split%s%.100s%s", *what ? ", found \"" : "", what,
                             *what ? "\"" : "");
     if (!output) return nr_cli_usage(&nr_command_data, "%s: -o is needed", what);
     if (paths.count == 0) return nr_cli_usage(&nr_command_data, "%s: expected files or folders to read, found none", what);
@@ -251,9 +256,14 @@ static int run(int argc, char **argv)
 
 const nr_command nr_command_data = {
     .name = "data",
-    .summary = "make prose for training: extract it from pages, clean it, split it",
-    .usage = "nres data extract|clean|split PATH... -o OUT [options]",
-    .examples = "nres data extract manual/fr -o fr.jsonl --label manual\n"
+    .summary = "make text for training out of crawls, dumps, pages and rows",
+    .usage = "nres data run|read|language|dedup|near PATH... -o FOLDER [options]\n"
+             "       nres data quality train --good PATH... --random PATH... -o MODEL\n"
+             "       nres data quality apply PATH... --quality-model MODEL -o FOLDER\n"
+             "       nres data extract|clean|split PATH... -o OUT [options]",
+    .examples = "nres data run crawl/*.warc.gz -o text --language-model lid.176.ftz --languages fr --near-share 0.8\n"
+                "nres data read dump.xml.bz2 -o wiki --json\n"
+                "nres data extract manual/fr -o fr.jsonl --label manual\n"
                 "nres data clean fr.jsonl -o fr.clean.jsonl --language fr\n"
                 "nres data split fr.clean.jsonl -o fr --test-share 0.05\n",
     .run = run,

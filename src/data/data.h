@@ -7,9 +7,13 @@
 
 #include "tokenizer/tokenizer.h"
 
-/* ---- unpack.c: bytes of a file, plain, gzip or zstd by its magic, in bounded memory ---- */
+/* ---- unpack.c: bytes of a file, plain or packed (gzip, zstd; with libarchive bzip2, xz) by its magic, in bounded memory ---- */
 typedef struct nr_unpack nr_unpack;
 nr_status nr_unpack_open(nr_unpack **out, const char *path, nr_error *err);
+/* Adds the file's own bytes to the hash as they are read; the hash stays the caller's. */
+nr_status nr_unpack_open_hashed(nr_unpack **out, const char *path, nr_sha256 *hash, nr_error *err);
+/* Reads the rest of the file for the hash's sake; nothing can be read from it afterwards. */
+nr_status nr_unpack_drain(nr_unpack *u, nr_error *err);
 /* Up to n further bytes; *got = 0 at the end. A file that ends early or is
  * broken is an error that says where. */
 nr_status nr_unpack_read(nr_unpack *u, void *buf, size_t n, size_t *got, nr_error *err);
@@ -35,7 +39,8 @@ bool nr_corpus_name_is_jsonl(const char *path);
  * cache_folder/tokens/<hash of contents, tokenizer and reading settings>/ holds
  * shards of ids, documents.bin (end, bytes and hash of each document) and
  * index.json, written last. A cache whose sizes or hashes don't fit is made
- * anew. Of documents with equal text only the first is kept. */
+ * anew. Of documents with equal text only the first is kept. A part of a prepared
+ * text (pipeline.h) must be what its manifest says. */
 typedef struct nr_tokens nr_tokens;
 nr_status nr_tokens_open(nr_tokens **out, const nr_files *files, const nr_tokenizer *t, const nr_settings *s,
                          const char *cache_folder, const nr_listener *l, nr_error *err);

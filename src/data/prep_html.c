@@ -1,82 +1,16 @@
 /*
  * prep_html.c - the running text of an HTML page, through gumbo's tree.
  *
- * Owns the tree's memory: gumbo allocates from an arena of its own, which is
- * bounded and dropped whole, so that neither a page that grows without end nor
- * one nested deeper than the stack can harm the program. Refuses pages over
- * 16 MiB or with more than 300,000 tags, by name.
+ * Keeps prose alone: what is kept of a page of any kind is for html_main.c to
+ * say. Refuses what html_tree.c refuses.
  */
-#include <gumbo.h>
-#include <setjmp.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
+#include "data/html_tree.h"
 #include "data/prep.h"
 
-#define MAX_PAGE (16u << 20)
-#define MAX_TAGS 300000u
 #define MAX_DEPTH 400   /* text nested deeper is left out */
-#define ARENA_LIMIT (256u << 20)
-#define ARENA_BLOCK (256u << 10)
-
-/* ---- gumbo's memory ---- */
-
-typedef struct block {
-    struct block *next;
-    size_t used, size;
-} block;
-
-typedef struct {
-    block *blocks;
-    size_t total;
-    jmp_buf out; /* gumbo doesn't check what an allocation returns: leave it altogether */
-} arena;
-
-static void *arena_take(void *user, size_t size)
-{
-    arena *a = user;
-    size = (size + 15) & ~(size_t)15;
-    if (!a->blocks || a->blocks->size - a->blocks->used < size) {
-        size_t room = NR_MAX(size, (size_t)ARENA_BLOCK);
-        if (room > ARENA_LIMIT - a->total) longjmp(a->out, 1);
-        block *b = malloc(sizeof *b + 16 + room);
-        if (!b) longjmp(a->out, 1);
-        *b = (block){a->blocks, 0, room};
-        a->blocks = b;
-        a->total += room;
-    }
-    char *base = (char *)(((uintptr_t)(a->blocks + 1) + 15) & ~(uintptr_t)15);
-    void *p = base + a->blocks->used;
-    a->blocks->used += size;
-    return p;
-}
-
-static void arena_ignore(void *user, void *p)
-{
-    (void)user;
-    (void)p;
-}
-
-static void arena_drop(arena *a)
-{
-    for (block *b = a->blocks, *next; b; b = next) {
-        next = b->next;
-        free(b);
-    }
-}
-
-/* NULL when memory or the arena's limit is out. */
-static GumboOutput *parse(arena *a, const char *html, size_t n)
-{
-    GumboOptions options = kGumboDefaultOptions;
-    options.allocator = arena_take;
-    options.deallocator = arena_ignore;
-    options.userdata = a;
-    options.max_errors = 0;
-    if (setjmp(a->out)) return NULL;
-    return gumbo_parse_with_options(&options, html, n);
-}
 
 /* ---- the walk ---- */
 
@@ -296,25 +230,14 @@ static void visit(walk *w, const GumboNode *node, int depth)
 
 /* ---- a page ---- */
 
-static nr_status check_page(const char *html, size_t n, const char *where, nr_error *err)
-{
-    size_t tags = 0;
-    if (n > MAX_PAGE)
-        return nr_fail(err, NR_E_UNSUPPORTED, "%s: expected a page of at most %u bytes, found %zu", where, MAX_PAGE, n);
-    for (size_t i = 0; i < n; i++) tags += html[i] == '<';
-    if (tags > MAX_TAGS)
-        return nr_fail(err, NR_E_UNSUPPORTED, "%s: expected a page of at most %u tags, found %zu", where, MAX_TAGS, tags);
-    return NR_OK;
-}
-
 nr_status nr_html_prose(nr_buffer *out, const char *html, size_t n, const nr_html_options *o, nr_html_counts *counts,
                         const char *where, nr_error *err)
 {
     nr_html_counts own = {0};
     nr_buffer utf8 = {0};
-    arena a = {0};
+    nr_html_tree tree = {0};
     nr_status st = NR_OK;
-    NR_TRY(check_page(html, n, where, err));
+    NR_TRY(nr_html_check(html, n, where, err));
     /* Old pages in a Western single-byte encoding are recognised by not being UTF-8. */
     if (!nr_utf8_valid(html, n)) {
         nr_utf8_from_1252(&utf8, html, n);
@@ -322,13 +245,11 @@ nr_status nr_html_prose(nr_buffer *out, const char *html, size_t n, const nr_htm
         html = utf8.data;
         n = utf8.size;
     }
-    GumboOutput *page = parse(&a, html, n);
-    if (!page) {
-        st = nr_fail(err, NR_E_MEMORY, "%s: the page's tree takes more than %u bytes", where, ARENA_LIMIT);
-    } else {
+    st = nr_html_parse(&tree, html, n, where, err);
+    if (st == NR_OK) {
         nr_buffer prose = {0};
         walk w = {.options = o, .counts = counts ? counts : &own, .out = &prose};
-        visit(&w, page->root, 0);
+        visit(&w, tree.root, 0);
         end_block(&w);
         if (prose.failed) st = nr_fail(err, NR_E_MEMORY, "%s: out of memory for the page's text", where);
         if (st == NR_OK && prose.size > 0) {
@@ -338,7 +259,7 @@ nr_status nr_html_prose(nr_buffer *out, const char *html, size_t n, const nr_htm
         nr_buffer_free(&prose);
         nr_buffer_free(&w.text);
     }
-    arena_drop(&a);
+    nr_html_drop(&tree);
     nr_buffer_free(&utf8);
     return st;
 }

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "data/pipeline.h"
 #include "data/tokens.h"
 
 #define SHARD_IDS ((size_t)1 << 26)
@@ -302,7 +303,10 @@ nr_status nr_tokens_open(nr_tokens **out, const nr_files *files, const nr_tokeni
     nr_tokens_source source = {files, NULL, tokenizer, s->text_field.s, (nr_documents)s->documents, SHARD_IDS, ""};
     NR_GO(nr_alloc(&t->files, files->count, sizeof *t->files, "file hashes", err));
     t->file_count = files->count;
-    for (size_t i = 0; i < files->count; i++) NR_GO(hash_file(&t->files[i], files->paths[i], err));
+    for (size_t i = 0; i < files->count; i++) {
+        NR_GO(hash_file(&t->files[i], files->paths[i], err));
+        NR_GO(nr_manifest_check(files->paths[i], t->files[i].size, t->files[i].sha256, err));
+    }
     source.hashes = t->files;
     NR_GO(make_key(&source, err));
     st = find_or_build(t, &source, cache_folder, l, err);

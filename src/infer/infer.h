@@ -15,6 +15,8 @@
  * that the repetition penalty looks at. Temperature 0: all on the best one. */
 void nr_sampling_distribution(double *p, int32_t *order, const float *logits, size_t V, const int32_t *history,
                               size_t count, const nr_sampling *how);
+/* The first token with the largest of V finite logits, V at least 1. */
+int32_t nr_sampling_best(const float *logits, size_t V);
 /* The token at u in [0, 1) of the cumulated probabilities. */
 int32_t nr_sampling_draw(const double *p, size_t V, double u);
 

@@ -62,6 +62,21 @@ static void penalise(double *p, const float *logits, const int32_t *history, siz
     }
 }
 
+int32_t nr_sampling_best(const float *logits, size_t V)
+{
+    enum { LANES = 16 };
+    float most[LANES], top;
+    size_t i = 0;
+    for (size_t k = 0; k < LANES; k++) most[k] = logits[0];
+    for (; i + LANES <= V; i += LANES)
+        for (size_t k = 0; k < LANES; k++) most[k] = logits[i + k] > most[k] ? logits[i + k] : most[k];
+    top = most[0];
+    for (size_t k = 1; k < LANES; k++) top = most[k] > top ? most[k] : top;
+    for (; i < V; i++) top = logits[i] > top ? logits[i] : top;
+    for (i = 0; logits[i] != top;) i++; /* finite: it is there */
+    return (int32_t)i;
+}
+
 static size_t best_of(const double *p, size_t V)
 {
     size_t best = 0;
@@ -116,7 +131,7 @@ void nr_sampling_distribution(double *p, int32_t *order, const float *logits, si
     }
     for (size_t i = 0; i < V; i++) p[i] = (p[i] - top) / how->temperature;
     keep_top_k(p, order, V, how->top_k);
-    for (size_t i = 0; i < V; i++) p[i] = exp(p[i]);
+    for (size_t i = 0; i < V; i++) p[i] = p[i] == -INFINITY ? 0 : exp(p[i]);
     normalise(p, V);
     keep_top_p(p, order, V, how->top_p > 0 ? how->top_p : 1);
     keep_min_p(p, V, how->min_p);

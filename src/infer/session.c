@@ -20,8 +20,8 @@ struct nr_session {
     nr_pass *pass;
     size_t context, position;
     int32_t *ids;    /* (context) the timeline */
-    float *logits;   /* (V) of the last token */
-    bool has_logits; /* not after a rewind */
+    const float *logits; /* (V) of the last token; NULL: none, as after a rewind */
+    float *converted;    /* (V) where the pass has them in double */
     double *p;       /* (V) */
     int32_t *order;  /* (V) */
 };
@@ -48,7 +48,7 @@ static nr_status set_up(nr_session *s, nr_extension *e, size_t context, nr_error
     NR_TRY(nr_pass_new(&s->pass, m, &e, e ? 1 : 0, &opt, err));
     NR_TRY(prepare_step(m, e, err));
     NR_TRY(nr_alloc(&s->ids, s->context, sizeof *s->ids, "timeline", err));
-    NR_TRY(nr_alloc(&s->logits, V, sizeof *s->logits, "logits", err));
+    NR_TRY(nr_alloc(&s->converted, m->ops->real == NR_F32 ? 1 : V, sizeof *s->converted, "logits", err));
     NR_TRY(nr_alloc(&s->p, V, sizeof *s->p, "probabilities", err));
     return nr_alloc(&s->order, V, sizeof *s->order, "candidates", err);
 }
@@ -72,26 +72,65 @@ void nr_session_close(nr_session *s)
     if (!s) return;
     nr_pass_free(s->pass);
     free(s->ids);
-    free(s->logits);
+    free(s->converted);
     free(s->p);
     free(s->order);
     free(s);
 }
 
+static bool all_finite(const float *x, size_t n)
+{
+    uint32_t bad = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, x + i, sizeof bits);
+        bad |= (bits & 0x7f800000) == 0x7f800000;
+    }
+    return !bad;
+}
+
 static nr_status read_logits(nr_session *s, size_t row, nr_error *err)
 {
+    const nr_ops *ops = s->model->ops;
     const void *logits;
     size_t V = s->model->config->V;
     NR_TRY(nr_pass_logits(s->pass, &logits, row, 1, err));
-    for (size_t i = 0; i < V; i++) {
-        double x = nr_real_get(s->model->ops, logits, i);
-        if (!isfinite(x))
-            return nr_fail(err, NR_E_NOT_FINITE, "logits after token %zu: expected finite numbers, found %g for id %zu",
-                           s->position, x, i);
-        s->logits[i] = (float)x;
+    for (size_t i = 0; ops->real != NR_F32 && i < V; i++) s->converted[i] = (float)nr_real_get(ops, logits, i);
+    const float *x = ops->real == NR_F32 ? logits : s->converted;
+    if (!all_finite(x, V)) {
+        size_t i = 0;
+        while (isfinite(x[i])) i++;
+        return nr_fail(err, NR_E_NOT_FINITE, "logits after token %zu: expected finite numbers, found %g for id %zu",
+                       s->position, (double)x[i], i);
     }
-    s->has_logits = true;
+    s->logits = x;
     return NR_OK;
+}
+
+typedef struct {
+    nr_session *s;
+    const int32_t *ids;
+    size_t n;
+    bool last; /* its logits are wanted */
+    nr_status st;
+    nr_error *err;
+} piece;
+
+static nr_status run_piece(const piece *p)
+{
+    nr_session *s = p->s;
+    nr_batch b = {.B = 1, .T = p->n, .ids = p->ids, .start = s->position};
+    s->logits = NULL;
+    NR_TRY(nr_pass_forward(s->pass, &b, p->err));
+    memcpy(s->ids + s->position, p->ids, p->n * sizeof *p->ids);
+    s->position += p->n;
+    return p->last ? read_logits(s, p->n - 1, p->err) : NR_OK;
+}
+
+static void lead_piece(void *context)
+{
+    piece *p = context;
+    p->st = run_piece(p);
 }
 
 nr_status nr_session_eval(nr_session *s, const int32_t *ids, size_t n, nr_error *err)
@@ -101,22 +140,21 @@ nr_status nr_session_eval(nr_session *s, const int32_t *ids, size_t n, nr_error 
                        s->context - s->position, n);
     for (size_t done = 0, count; done < n; done += count) {
         count = NR_MIN(n - done, (size_t)PREFILL);
-        nr_batch b = {.B = 1, .T = count, .ids = ids + done, .start = s->position};
-        s->has_logits = false;
-        NR_TRY(nr_pass_forward(s->pass, &b, err));
-        memcpy(s->ids + s->position, ids + done, count * sizeof *ids);
-        s->position += count;
-        if (done + count == n) NR_TRY(read_logits(s, count - 1, err));
+        piece p = {.s = s, .ids = ids + done, .n = count, .last = done + count == n, .err = err};
+        nr_crew(lead_piece, &p); /* a token is hundreds of short calls */
+        NR_TRY(p.st);
     }
     return NR_OK;
 }
 
-const float *nr_session_logits(const nr_session *s) { return s->has_logits ? s->logits : NULL; }
+const float *nr_session_logits(const nr_session *s) { return s->logits; }
 
 int32_t nr_session_sample(nr_session *s, const nr_sampling *how)
 {
     size_t V = s->model->config->V, window = how->repetition_window;
-    if (!s->has_logits) return -1;
+    if (!s->logits) return -1;
+    bool penalised = how->repetition_penalty > 0 && how->repetition_penalty != 1;
+    if (how->temperature <= 0 && !penalised) return nr_sampling_best(s->logits, V);
     size_t seen = window == 0 || window > s->position ? s->position : window;
     nr_sampling_distribution(s->p, s->order, s->logits, V, s->ids + s->position - seen, seen, how);
     return nr_sampling_draw(s->p, V, nr_rng_uniform(how->seed, NR_RNG_SAMPLE, s->position));
@@ -128,5 +166,5 @@ void nr_session_rewind(nr_session *s, size_t n)
 {
     if (n >= s->position) return;
     s->position = n; /* what lies behind it in the cache is written over before it is read */
-    s->has_logits = false;
+    s->logits = NULL;
 }

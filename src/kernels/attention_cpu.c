@@ -3,8 +3,9 @@
  *
  * Several queries: keys and values are packed into float tiles once; then every
  * (sequence, head, 32 queries) goes over its visible tiles with a running
- * maximum and sum. One query (decoding): every (sequence, head) reads the cache
- * in place. Memory is linear in the number of keys.
+ * maximum and sum. One query (decoding): every (sequence, kv head, CHUNK keys)
+ * reads the cache in place, once for all query heads that share it; what the
+ * chunks found is then brought to one maximum and added in order. Memory is linear in the number of keys.
  *
  * A query that sees no key gets o = 0 and lse = -infinity.
  */
@@ -31,7 +32,20 @@ static job layout(const nr_attention *a)
     return j;
 }
 
-static size_t decode_size(const nr_attention *a) { return 2 * padded(a->D) + KEYS; }
+/* ---- one query: sizes ---- */
+
+enum {
+    CHUNK = 2 * KEYS,           /* keys of a task */
+    GROUP = VW == 16 ? 4 : 2    /* query heads at once, with GROUP x 4 accumulators */
+};
+
+static size_t chunks_of(const nr_attention *a) { return tasks_of(a->start + a->Tq, CHUNK); }
+/* Floats of a chunk: o (heads, DP), maximum and sum (heads); q (heads, DP), scores (heads, KEYS). */
+static size_t chunk_size(const nr_attention *a)
+{
+    size_t heads = a->H / a->K;
+    return heads * (2 * padded(a->D) + KEYS + 2);
+}
 
 NR_INLINE void pack_tile(const job *j, size_t task, bool bf16)
 {
@@ -140,58 +154,152 @@ NR_INLINE void run_lane(const job *j, size_t lane, bool bf16)
 
 /* ---- one query ---- */
 
-/* Scores of keys [0, n) at k, `stride` apart. */
-NR_INLINE void decode_scores(float *s, const float *q, const void *k, size_t stride, size_t n, size_t D, bool bf16)
+typedef float v4 __attribute__((vector_size(16)));
+
+NR_INLINE v4 by_fours(vf v)
 {
+#if VW == 16
+    typedef float v8 __attribute__((vector_size(32)));
+    v8 h = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) + __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+    return __builtin_shufflevector(h, h, 0, 1, 2, 3) + __builtin_shufflevector(h, h, 4, 5, 6, 7);
+#elif VW == 8
+    return __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
+#else
+    return v;
+#endif
+}
+
+/* The sums over the lanes of four vectors. */
+NR_INLINE v4 four_sums(const vf x[4])
+{
+    v4 a = by_fours(x[0]), b = by_fours(x[1]), c = by_fours(x[2]), d = by_fours(x[3]);
+    v4 ab = __builtin_shufflevector(a, b, 0, 4, 1, 5) + __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    v4 cd = __builtin_shufflevector(c, d, 0, 4, 1, 5) + __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    return __builtin_shufflevector(ab, cd, 0, 1, 4, 5) + __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+}
+
+/* s (heads, KEYS): scores of keys [0, n) at k, `stride` apart, with q (heads, DP); beyond n without meaning. */
+NR_INLINE void decode_scores(size_t heads, float *s, const float *q, const void *k, size_t stride, size_t n, size_t D, bool bf16)
+{
+    size_t DP = padded(D);
+    for (size_t r = 0; r < n; r += 4) {
+        vf x[GROUP][4] = {{{0}}};
+        size_t at[4];
+        for (size_t i = 0; i < 4; i++) at[i] = NR_MIN(r + i, n - 1) * stride;
+        NR_EACH(D, {
+            vf key[4];
+            for (size_t c = 0; c < 4; c++) key[c] = aload_n(k, at[c] + i, m, bf16);
+            for (size_t h = 0; h < heads; h++)
+                for (size_t c = 0; c < 4; c++) x[h][c] = vfma(vload(q + h * DP + i), key[c], x[h][c]);
+        });
+        for (size_t h = 0; h < heads; h++) {
+            v4 sums = four_sums(x[h]);
+            memcpy(s + h * KEYS + r, &sums, sizeof sums);
+        }
+    }
+}
+
+/* o (heads, DP) += sums of s_r v_r, nv vectors of them. */
+NR_INLINE void value_block(size_t heads, size_t nv, float *o, size_t DP, const float *s, const void *v, size_t stride, size_t n,
+                           size_t m, bool bf16)
+{
+    vf x[GROUP][4];
+    for (size_t h = 0; h < heads; h++)
+        for (size_t c = 0; c < nv; c++) x[h][c] = vload(o + h * DP + c * VW);
     for (size_t r = 0; r < n; r++) {
-        vf x[4] = {{0}};
-        size_t d = 0;
-        for (; d + 4 * VW <= D; d += 4 * VW)
-            for (size_t c = 0; c < 4; c++) x[c] = vfma(vload(q + d + c * VW), aload(k, r * stride + d + c * VW, bf16), x[c]);
-        for (; d < D; d += VW) x[0] = vfma(vload(q + d), aload_n(k, r * stride + d, D - d, bf16), x[0]);
-        s[r] = vsum((x[0] + x[1]) + (x[2] + x[3]));
+        vf value[4];
+        for (size_t c = 0; c < nv; c++) value[c] = aload_n(v, r * stride + c * VW, m, bf16);
+        for (size_t h = 0; h < heads; h++)
+            for (size_t c = 0; c < nv; c++) x[h][c] = vfma(vset(s[h * KEYS + r]), value[c], x[h][c]);
     }
+    for (size_t h = 0; h < heads; h++)
+        for (size_t c = 0; c < nv; c++) vstore(o + h * DP + c * VW, x[h][c]);
 }
 
-/* o (DP) += sum of s_r v_r. */
-NR_INLINE void decode_values(float *o, const float *s, const void *v, size_t stride, size_t n, size_t D, bool bf16)
+NR_INLINE void decode_values(size_t heads, float *o, const float *s, const void *v, size_t stride, size_t n, size_t D, bool bf16)
 {
-    size_t d = 0;
-    for (; d + 4 * VW <= D; d += 4 * VW) {
-        vf x[4];
-        for (size_t c = 0; c < 4; c++) x[c] = vload(o + d + c * VW);
-        for (size_t r = 0; r < n; r++)
-            for (size_t c = 0; c < 4; c++) x[c] = vfma(vset(s[r]), aload(v, r * stride + d + c * VW, bf16), x[c]);
-        for (size_t c = 0; c < 4; c++) vstore(o + d + c * VW, x[c]);
-    }
-    for (; d < D; d += VW) {
-        vf x = vload(o + d);
-        for (size_t r = 0; r < n; r++) x = vfma(vset(s[r]), aload_n(v, r * stride + d, D - d, bf16), x);
-        vstore(o + d, x);
+    size_t d = 0, DP = padded(D);
+    for (; d + 4 * VW <= D; d += 4 * VW) value_block(heads, 4, o + d, DP, s, act_at(v, d, bf16), stride, n, VW, bf16);
+    for (; d < D; d += VW) value_block(heads, 1, o + d, DP, s, act_at(v, d, bf16), stride, n, NR_MIN(D - d, (size_t)VW), bf16);
+}
+
+/* The cache of a layer has left the nearer caches since the last token. */
+NR_INLINE void fetch_rows(const void *p, size_t at, size_t stride, size_t n, size_t D, bool bf16)
+{
+    for (size_t r = 0; r < n; r++)
+        for (size_t d = 0; d < D; d += bf16 ? 32 : 16) __builtin_prefetch(act_at(p, at + r * stride + d, bf16));
+}
+
+/* Up to GROUP heads of a chunk. */
+NR_INLINE void decode_heads(const job *j, size_t heads, const float *q, float *s, float *o, float *max, float *sum, size_t kv,
+                            size_t first, size_t begin, size_t end, bool bf16)
+{
+    const nr_attention *a = j->a;
+    for (size_t k0 = begin; k0 < end; k0 += KEYS) {
+        size_t n = NR_MIN(end - k0, (size_t)KEYS), at = kv + k0 * a->k_stride, next = k0 + n;
+        if (k0 == begin) fetch_rows(j->v, at, a->k_stride, n, a->D, bf16);
+        if (next < end) fetch_rows(j->k, kv + next * a->k_stride, a->k_stride, NR_MIN(end - next, (size_t)KEYS), a->D, bf16);
+        decode_scores(heads, s, q, act_at(j->k, at, bf16), a->k_stride, n, a->D, bf16);
+        for (size_t h = 0; h < heads; h++)
+            soften_row(s + h * KEYS, o + h * j->DP, max + h, sum + h, visible_shared(a, k0, n), visible_begin(first, k0, n), n,
+                       padded(n), j->DP, false, 1, false);
+        if (next < end) fetch_rows(j->v, kv + next * a->k_stride, a->k_stride, NR_MIN(end - next, (size_t)KEYS), a->D, bf16);
+        decode_values(heads, o, s, act_at(j->v, at, bf16), a->k_stride, n, a->D, bf16);
     }
 }
 
+NR_INLINE void decode_chunk(const job *j, size_t task, bool bf16)
+{
+    const nr_attention *a = j->a;
+    size_t chunks = chunks_of(a), chunk = task % chunks, head = task / chunks % a->K, b = task / chunks / a->K, heads = a->H / a->K;
+    size_t first = a->first ? a->shared + (size_t)a->first[b] : 0, kv = b * a->k_batch + head * a->D, DP = j->DP;
+    size_t begin = NR_MAX(chunk * CHUNK, a->shared > 0 ? 0 : first), end = NR_MIN((chunk + 1) * CHUNK, j->keys);
+    float *o = j->lanes + task * chunk_size(a), *max = o + heads * DP, *sum = max + heads, *q = sum + heads, *s = q + heads * DP;
+    pack_rows(q, act_at(j->q, (b * a->H + head * heads) * a->D, bf16), a->D, heads, heads, a->D, a->scale, bf16);
+    memset(o, 0, heads * DP * sizeof *o);
+    for (size_t h = 0; h < heads; h++) {
+        max[h] = -INFINITY;
+        sum[h] = 0;
+    }
+    for (size_t h = 0, n; h < heads; h += n) {
+        n = NR_MIN(heads - h, (size_t)GROUP);
+#define HEADS(count) decode_heads(j, count, q + h * DP, s + h * KEYS, o + h * DP, max + h, sum + h, kv, first, begin, end, bf16)
+        switch (n) {
+        case 1: HEADS(1); break;
+#if VW == 16
+        case 2: HEADS(2); break;
+        case 3: HEADS(3); break;
+#endif
+        default: HEADS(GROUP);
+        }
+#undef HEADS
+    }
+}
+
+/* All chunks of a head: the first one's o becomes their sum. */
 NR_INLINE void decode_head(const job *j, size_t task, bool bf16)
 {
     const nr_attention *a = j->a;
-    size_t b = task / a->H, h = task % a->H, kv = b * a->k_batch + h / (a->H / a->K) * a->D;
-    size_t first = a->first ? a->shared + (size_t)a->first[b] : 0, begin = a->shared > 0 ? 0 : first;
-    float *q = j->lanes + task * decode_size(a), *o = q + j->DP, *s = o + j->DP, max = -INFINITY, sum = 0;
-    pack_rows(q, act_at(j->q, task * a->D, bf16), a->D, 1, 1, a->D, a->scale, bf16);
-    memset(o, 0, j->DP * sizeof *o);
-    for (size_t k0 = begin; k0 < j->keys; k0 += KEYS) {
-        size_t n = NR_MIN(j->keys - k0, (size_t)KEYS), at = kv + k0 * a->k_stride;
-        decode_scores(s, q, act_at(j->k, at, bf16), a->k_stride, n, a->D, bf16);
-        soften_row(s, o, &max, &sum, visible_shared(a, k0, n), visible_begin(first, k0, n), n, padded(n), j->DP, false, 1, false);
-        decode_values(o, s, act_at(j->v, at, bf16), a->k_stride, n, a->D, bf16);
+    size_t heads = a->H / a->K, b = task / a->H, head = task % a->H, chunks = chunks_of(a), size = chunk_size(a), DP = j->DP;
+    float *from = j->lanes + (b * a->K + head / heads) * chunks * size, *o = from + head % heads * DP;
+    float *max = from + heads * DP + head % heads, *sum = max + heads, most = -INFINITY, total = 0;
+    for (size_t c = 0; c < chunks; c++) most = NR_MAX(most, max[c * size]);
+    for (size_t c = 0; c < chunks && most != -INFINITY; c++) {
+        float share = vexp(vset(max[c * size] - most))[0];
+        total += sum[c * size] * share;
+        for (size_t i = 0; i < DP; i += VW) {
+            vf x = vload(o + c * size + i) * share;
+            vstore(o + i, c == 0 ? x : vload(o + i) + x);
+        }
     }
-    store_rows(j, b, h, 0, 1, o, &max, &sum, bf16);
+    store_rows(j, b, head, 0, 1, o, &most, &total, bf16);
 }
 
 #define ATTENTION(type, bf16)                                                                                          \
     static void pack_##type(void *context, size_t task) { pack_tile(context, task, bf16); }                            \
     static void lane_##type(void *context, size_t task) { run_lane(context, task, bf16); }                             \
-    static void decode_##type(void *context, size_t task) { decode_head(context, task, bf16); }                        \
+    static void chunk_##type(void *context, size_t task) { decode_chunk(context, task, bf16); }                        \
+    static void head_##type(void *context, size_t task) { decode_head(context, task, bf16); }                          \
     void NR_CPU(attention, type)(void *o, void *lse, const void *q, const void *k, const void *v,                      \
                                  const nr_attention *a, void *scratch)                                                 \
     {                                                                                                                  \
@@ -204,7 +312,8 @@ NR_INLINE void decode_head(const job *j, size_t task, bool bf16)
         j.v = v;                                                                                                       \
         j.lanes = scratch;                                                                                             \
         if (a->Tq == 1) {                                                                                              \
-            nr_parallel(a->B * a->H, decode_##type, &j);                                                               \
+            nr_parallel(a->B * a->K * chunks_of(a), chunk_##type, &j);                                                 \
+            nr_parallel(a->B * a->H, head_##type, &j);                                                                 \
             return;                                                                                                    \
         }                                                                                                              \
         j.packed = j.lanes + j.lane_count * j.lane_size;                                                               \
@@ -216,7 +325,7 @@ NR_INLINE void decode_head(const job *j, size_t task, bool bf16)
     {                                                                                                                  \
         job j = layout(a);                                                                                             \
         size_t tiles = j.lane_count * j.lane_size + a->B * a->K * j.key_tiles * j.packed_size;                         \
-        size_t bytes = NR_MAX(tiles, a->B * a->H * decode_size(a)) * sizeof(float);                                    \
+        size_t bytes = NR_MAX(tiles, a->B * a->K * chunks_of(a) * chunk_size(a)) * sizeof(float);                      \
         if (!backward) return bytes;                                                                                   \
         return NR_MAX(bytes, NR_CPU(attention_back_scratch, f32)(a));                                                  \
     }

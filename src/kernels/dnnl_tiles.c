@@ -225,9 +225,17 @@ dnnl_status_t nr_primitive_run(const nr_primitive *p, const nr_dnnl_matrix *m, c
 
 /* ---- life ---- */
 
+dnnl_status_t nr_dnnl_engine(dnnl_engine_t *engine)
+{
+#if defined(NR_NO_AVX512)
+    dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx2); /* heard before the library's first use only */
+#endif
+    return dnnl_engine_create(engine, dnnl_cpu, 0);
+}
+
 dnnl_status_t nr_dnnl_start(nr_dnnl_matrix *m)
 {
-    dnnl_status_t s = dnnl_engine_create(&m->engine, dnnl_cpu, 0);
+    dnnl_status_t s = nr_dnnl_engine(&m->engine);
     return s == dnnl_success ? dnnl_stream_create(&m->stream, m->engine, dnnl_stream_default_flags) : s;
 }
 

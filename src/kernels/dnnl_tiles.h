@@ -76,6 +76,8 @@ size_t nr_round_up(size_t n, size_t unit);
 
 /* The error for a status of the library; n rows. */
 nr_status nr_dnnl_refuse(const nr_dnnl_matrix *m, dnnl_status_t s, const char *what, size_t n, nr_error *err);
+/* The processor's engine. */
+dnnl_status_t nr_dnnl_engine(dnnl_engine_t *engine);
 /* Engine and stream of a matrix whose head is filled in, and their end with all it holds but itself. */
 dnnl_status_t nr_dnnl_start(nr_dnnl_matrix *m);
 void nr_dnnl_end(nr_dnnl_matrix *m);

@@ -1,5 +1,6 @@
 /* isa.h - which instructions run here. The compilers' tests include the
- * operating system's: without saved wide registers a feature counts as absent. */
+ * operating system's: without saved wide registers a feature counts as absent.
+ * A build without AVX-512 (NRES_AVX512=OFF) runs as on a processor that has none. */
 #ifndef NR_ISA_H
 #define NR_ISA_H
 
@@ -11,6 +12,9 @@ static inline bool nr_runs_baseline(void) { return true; }
 static inline bool nr_runs_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 static inline bool nr_runs_avx512(void)
 {
+#if defined(NR_NO_AVX512)
+    return false;
+#endif
     return nr_runs_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }

@@ -36,6 +36,16 @@ nr_status nr_linear_forward(nr_linear *w, void *y, nr_slot slot, const void *x, 
     return w->kind->forward(w, y, slot, x, n, accumulate, err);
 }
 
+nr_status nr_linear_forward_group(const nr_product *list, size_t count, const void *x, size_t n, nr_error *err)
+{
+    const nr_linear_kind *kind = count > 1 ? list[0].w->kind : NULL;
+    bool together = kind && kind->group;
+    for (size_t i = 1; together && i < count; i++) together = list[i].w->kind == kind;
+    if (together) return kind->group(list, count, x, n, err);
+    for (size_t i = 0; i < count; i++) NR_TRY(nr_linear_forward(list[i].w, list[i].y, NR_ACT, x, n, false, err));
+    return NR_OK;
+}
+
 nr_status nr_linear_back_input(nr_linear *w, void *dx, nr_slot slot, const void *dy, size_t n, bool accumulate, nr_error *err)
 {
     return w->kind->back_input(w, dx, slot, dy, n, accumulate, err);

@@ -43,6 +43,8 @@ typedef struct nr_linear_kind {
     nr_status (*back_input)(nr_linear *w, void *dx, nr_slot slot, const void *dy, size_t n, bool accumulate, nr_error *err);
     nr_status (*back_weight)(nr_linear *w, void *dw, void *dbias, const void *dy, const void *x, size_t n, nr_error *err);
     double (*read_bytes)(const nr_linear *w, size_t n, bool back); /* NULL: out in elements of act */
+    /* Of matrices of this kind; NULL: one after another. */
+    nr_status (*group)(const nr_product *list, size_t count, const void *x, size_t n, nr_error *err);
 } nr_linear_kind;
 
 #define NR_LINEAR_DECLARE(set)                                                                                        \
@@ -66,7 +68,7 @@ typedef struct nr_linear_kind {
     const nr_linear_kind nr_linear_##set##_kind = {                                                         \
         nr_linear_##set##_free,    nr_linear_##set##_pack,       nr_linear_##set##_pack_tensor,             \
         nr_linear_##set##_prepare, nr_linear_##set##_forward,    nr_linear_##set##_back_input,              \
-        nr_linear_##set##_back_weight, NULL,                                                                \
+        nr_linear_##set##_back_weight, NULL, NULL,                                                          \
     }
 
 NR_LINEAR_DECLARE(cpu);
@@ -92,6 +94,7 @@ nr_status nr_linear_pack(nr_linear *w, const void *weight, const void *bias, nr_
 nr_status nr_linear_pack_tensor(nr_linear *w, const nr_tensor *weight, const nr_tensor *bias, nr_error *err);
 nr_status nr_linear_prepare(nr_linear *w, size_t n, bool weight_gradient, nr_error *err);
 nr_status nr_linear_forward(nr_linear *w, void *y, nr_slot slot, const void *x, size_t n, bool accumulate, nr_error *err);
+nr_status nr_linear_forward_group(const nr_product *list, size_t count, const void *x, size_t n, nr_error *err);
 nr_status nr_linear_back_input(nr_linear *w, void *dx, nr_slot slot, const void *dy, size_t n, bool accumulate, nr_error *err);
 nr_status nr_linear_back_weight(nr_linear *w, void *dw, void *dbias, const void *dy, const void *x, size_t n, nr_error *err);
 /* Bytes of weights that a product of n rows goes through, for figures of speed. */
@@ -102,7 +105,8 @@ double nr_linear_read_bytes(const nr_linear *w, size_t n, bool back);
     .linear_new = nr_linear_##set##_new, .linear_bytes = nr_linear_##set##_bytes,                        \
     .linear_free = nr_linear_free, .linear_pack = nr_linear_pack,                                        \
     .linear_pack_tensor = nr_linear_pack_tensor, .linear_prepare = nr_linear_prepare,                    \
-    .linear = nr_linear_forward, .linear_back_input = nr_linear_back_input,                              \
+    .linear = nr_linear_forward, .linear_group = nr_linear_forward_group,                                \
+    .linear_back_input = nr_linear_back_input,                                                           \
     .linear_back_weight = nr_linear_back_weight
 
 #endif

@@ -18,6 +18,7 @@
 #define TILE_COLS 256
 #define TILE_WEIGHTS 147456 /* weights of a tile: about a quarter of a core's L2 cache */
 #define TILES_LEAST 8      /* smaller products are cut finer, for balance */
+#define DEEP_ROWS 96       /* of a tile whose weights don't fit: more rows, because each tile reads them from far */
 #define WIDE_ROWS (TILES_LEAST * TILE_ROWS) /* from so many rows on, and up to */
 #define WIDE_WEIGHTS (1u << 20) /* so many weights, a tile is as wide as the matrix */
 
@@ -34,7 +35,7 @@ bool nr_linear_cpu_has_bf16(void)
 {
     dnnl_engine_t engine = NULL;
     nr_packing p;
-    if (dnnl_engine_create(&engine, dnnl_cpu, 0) != dnnl_success) return false;
+    if (nr_dnnl_engine(&engine) != dnnl_success) return false;
     dnnl_status_t s = nr_packing_choose(&p, engine, 64, 64, dnnl_bf16);
     dnnl_engine_destroy(engine);
     return s == dnnl_success;
@@ -75,7 +76,7 @@ size_t nr_linear_cpu_bytes(const nr_ops *ops, size_t out, size_t in, unsigned us
 {
     dnnl_engine_t engine = NULL;
     size_t bytes = 0;
-    if (dnnl_engine_create(&engine, dnnl_cpu, 0) != dnnl_success) return 0;
+    if (nr_dnnl_engine(&engine) != dnnl_success) return 0;
     for (unsigned use = NR_PACK_FORWARD; use <= NR_PACK_BACKWARD_INPUT; use <<= 1) {
         nr_packing p;
         bool back = use == NR_PACK_BACKWARD_INPUT;
@@ -169,7 +170,7 @@ static void cut_product(product_job *job, size_t n)
     size_t unit = b->cols_block == 1 ? 64 : b->cols_block;
     size_t cols = TILE_WEIGHTS / b->depth / unit * unit;
     cols = NR_MAX(unit, NR_MIN(cols, TILE_COLS / unit * unit));
-    job->rows = nr_cut_evenly(n, TILE_ROWS, 8);
+    job->rows = nr_cut_evenly(n, b->depth * unit > 8 * TILE_WEIGHTS ? DEEP_ROWS : TILE_ROWS, 8);
     if (n >= WIDE_ROWS && b->cols * b->depth <= WIDE_WEIGHTS) cols = b->cols; /* 5 % faster in bf16: no block to copy */
     for (;;) {
         job->cols = nr_cut_evenly(b->cols, cols, unit);
@@ -181,7 +182,7 @@ static void cut_product(product_job *job, size_t n)
 static void product_tile(void *context, size_t i)
 {
     product_job *job = context;
-    _Alignas(64) char block[TILE_ROWS * TILE_COLS * sizeof(float)];
+    _Alignas(64) char block[DEEP_ROWS * TILE_COLS * sizeof(float)];
     size_t row_part = i % job->rows.count, col_part = i / job->rows.count;
     size_t rows = nr_cut_part(&job->rows, row_part), cols = nr_cut_part(&job->cols, col_part);
     size_t row = row_part * job->rows.size, col = col_part * job->cols.size;

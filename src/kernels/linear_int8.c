@@ -304,7 +304,7 @@ static double read_bytes(const nr_linear *w, size_t n, bool back)
 }
 
 static const nr_linear_kind int8_kind = {int8_free,    int8_pack,       int8_pack_tensor, int8_prepare,
-                                         int8_forward, int8_back_input, int8_back_weight, read_bytes};
+                                         int8_forward, int8_back_input, int8_back_weight, read_bytes,      NULL};
 
 static nr_status make_side(matrix *m, side *s, nr_packing *p, size_t depth, size_t cols, nr_error *err)
 {
@@ -322,7 +322,7 @@ nr_status nr_linear_int8_can(const nr_ops *ops, nr_error *err)
 #if defined(__x86_64__)
     vnni = nr_runs_avx512vnni();
 #endif
-    dnnl_status_t s = vnni && ops->linear_new == nr_linear_cpu_new ? dnnl_engine_create(&engine, dnnl_cpu, 0) : dnnl_unimplemented;
+    dnnl_status_t s = vnni && ops->linear_new == nr_linear_cpu_new ? nr_dnnl_engine(&engine) : dnnl_unimplemented;
     if (s == dnnl_success) s = nr_packing_choose(&p, engine, 64, 64, dnnl_s8);
     if (engine) dnnl_engine_destroy(engine);
     if (s == dnnl_success) return NR_OK;

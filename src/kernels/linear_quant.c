@@ -42,6 +42,7 @@ typedef struct {
     const nr_quant_kernels *kernels;
     const nr_tensor *weight, *bias_tensor;
     float *bias;                   /* (out) or NULL */
+    size_t *at;                    /* (out) row of the matrix that the file's row is; NULL: the same */
     shared *forward, *back_input;  /* as its uses ask */
 } matrix;
 
@@ -124,6 +125,7 @@ static void quant_free(nr_linear *w)
     forget(m->forward, w);
     forget(m->back_input, w);
     free(m->bias);
+    free(m->at);
     free(m);
 }
 
@@ -147,13 +149,22 @@ static nr_status quant_pack_tensor(nr_linear *w, const nr_tensor *weight, const 
 
 /* ---- few rows ---- */
 
+#define PARTS 4 /* matrices of a group at once */
+
 typedef struct {
     const matrix *m;
-    const nr_int8_rows *x;
-    char *y;        /* (n, out) */
-    nr_dtype to;
-    size_t n, rows; /* rows of the matrix in a task */
+    char *y;           /* (n, out) */
+    size_t rows;       /* of the matrix in a task */
     size_t row_bytes;
+    size_t first_task; /* of the job's */
+} few_part;
+
+typedef struct {
+    few_part part[PARTS];
+    size_t parts;
+    const nr_int8_rows *x;
+    nr_dtype to;
+    size_t n;
     bool accumulate;
 } few_job;
 
@@ -173,43 +184,59 @@ static float from_bf16(uint16_t v)
     return f;
 }
 
-static void put(const few_job *job, size_t at, float v)
+/* y (count) [+]= v */
+static void put(void *to, nr_dtype type, bool accumulate, const float *v, size_t count)
 {
-    if (job->to == NR_F32) {
-        float *y = (float *)(void *)job->y + at;
-        *y = job->accumulate ? *y + v : v;
-    } else {
-        uint16_t *y = (uint16_t *)(void *)job->y + at;
-        *y = to_bf16(job->accumulate ? from_bf16(*y) + v : v);
-    }
+    float *f = to;
+    uint16_t *h = to;
+    if (type == NR_F32 && accumulate)
+        for (size_t i = 0; i < count; i++) f[i] += v[i];
+    else if (type == NR_F32)
+        memcpy(f, v, count * sizeof *f);
+    else
+        for (size_t i = 0; i < count; i++) h[i] = to_bf16(accumulate ? from_bf16(h[i]) + v[i] : v[i]);
 }
 
 /* Rows in the order of the file; each result goes where its row stands in the matrix. */
 static void few_task(void *context, size_t task)
 {
     const few_job *job = context;
-    const matrix *m = job->m;
-    size_t out = m->head.out, first = task * job->rows, count = NR_MIN(job->rows, out - first), at[TASK_ROWS];
+    const few_part *p = job->part;
+    while (p + 1 < job->part + job->parts && task >= p[1].first_task) p++;
+    const matrix *m = p->m;
+    size_t out = m->head.out, size = nr_dtype_size(job->to), first = (task - p->first_task) * p->rows, count = NR_MIN(p->rows, out - first);
     float sums[ROUNDED_ROWS * TASK_ROWS];
-    m->kernels->dot(sums, m->weight->data + first * job->row_bytes, m->weight->type, count, job->x, job->n);
-    for (size_t o = 0; o < count; o++) at[o] = m->weight->permuted_heads ? nr_tensor_row_at(m->weight, first + o) : first + o;
-    for (size_t r = 0; r < job->n; r++)
-        for (size_t o = 0; o < count; o++) put(job, r * out + at[o], sums[r * count + o] + (m->bias ? m->bias[at[o]] : 0));
+    m->kernels->dot(sums, m->weight->data + first * p->row_bytes, m->weight->type, count, job->x, job->n);
+    for (size_t r = 0; r < job->n; r++) {
+        float *v = sums + r * count;
+        char *y = p->y + r * out * size;
+        for (size_t o = 0; m->bias && o < count; o++) v[o] += m->bias[m->at ? m->at[first + o] : first + o];
+        if (!m->at) put(y + first * size, job->to, job->accumulate, v, count);
+        for (size_t o = 0; m->at && o < count; o++) put(y + m->at[first + o] * size, job->to, job->accumulate, v + o, 1);
+    }
 }
 
-static void few_rows(const matrix *m, void *y, nr_dtype to, const void *x, size_t n, bool accumulate)
+/* Products of up to PARTS matrices with the same x. */
+static void few_rows(const nr_product *list, size_t count, nr_dtype to, const void *x, size_t n, bool accumulate)
 {
     _Alignas(64) char memory[ROUNDED_BYTES];
-    const nr_linear *w = &m->head;
+    const nr_linear *w = list[0].w;
+    const nr_quant_kernels *kernels = ((const matrix *)w)->kernels;
     size_t most = NR_MIN(ROUNDED_BYTES / nr_int8_row_bytes(w->in), (size_t)ROUNDED_ROWS);
-    size_t row_bytes = nr_tensor_row_bytes(m->weight), rows = NR_MAX(TASK_BYTES / row_bytes, (size_t)1);
-    for (size_t done = 0, count; done < n; done += count) {
-        count = NR_MIN(n - done, most);
-        nr_int8_rows rounded = nr_int8_rows_in(memory, count, w->in);
-        m->kernels->round(&rounded, (const char *)x + done * w->in * w->ops->act_size, w->ops->act, count, w->in);
-        few_job job = {.m = m, .x = &rounded, .y = (char *)y + done * w->out * nr_dtype_size(to), .to = to, .n = count,
-                       .rows = NR_MIN(rows, (size_t)TASK_ROWS), .row_bytes = row_bytes, .accumulate = accumulate};
-        nr_parallel((w->out + job.rows - 1) / job.rows, few_task, &job);
+    for (size_t done = 0, rows; done < n; done += rows) {
+        rows = NR_MIN(n - done, most);
+        nr_int8_rows rounded = nr_int8_rows_in(memory, rows, w->in);
+        kernels->round(&rounded, (const char *)x + done * w->in * w->ops->act_size, w->ops->act, rows, w->in);
+        few_job job = {.parts = count, .x = &rounded, .to = to, .n = rows, .accumulate = accumulate};
+        size_t tasks = 0;
+        for (size_t i = 0; i < count; i++) {
+            const matrix *m = (const matrix *)list[i].w;
+            size_t bytes = nr_tensor_row_bytes(m->weight), cut = NR_MAX(TASK_BYTES / bytes / 4 * 4, (size_t)4);
+            cut = NR_MIN(cut, (size_t)TASK_ROWS);
+            job.part[i] = (few_part){m, (char *)list[i].y + done * m->head.out * nr_dtype_size(to), cut, bytes, tasks};
+            tasks += (m->head.out + cut - 1) / cut;
+        }
+        nr_parallel(tasks, few_task, &job);
     }
 }
 
@@ -239,7 +266,8 @@ static nr_status quant_forward(nr_linear *w, void *y, nr_slot slot, const void *
     matrix *m = (matrix *)w;
     if (!m->forward) return nr_linear_not_packed(w, "forward", err);
     if (takes_few(m, n)) {
-        few_rows(m, y, slot == NR_ACT ? w->ops->act : w->ops->real, x, n, accumulate);
+        const nr_product one = {w, y};
+        few_rows(&one, 1, slot == NR_ACT ? w->ops->act : w->ops->real, x, n, accumulate);
         return NR_OK;
     }
     pthread_mutex_lock(&m->forward->lock);
@@ -247,6 +275,23 @@ static nr_status quant_forward(nr_linear *w, void *y, nr_slot slot, const void *
     if (st == NR_OK) st = nr_linear_forward(m->forward->packed, y, slot, x, n, accumulate, err);
     pthread_mutex_unlock(&m->forward->lock);
     return st;
+}
+
+/* Few rows are rounded once for all matrices, and their tasks are handed out together. */
+static nr_status quant_group(const nr_product *list, size_t count, const void *x, size_t n, nr_error *err)
+{
+    const matrix *first = (const matrix *)list[0].w;
+    bool together = true;
+    for (size_t i = 0; i < count; i++) {
+        const matrix *m = (const matrix *)list[i].w;
+        together = together && m->forward && takes_few(m, n) && m->kernels == first->kernels && m->head.in == first->head.in;
+    }
+    for (size_t i = 0; i < count; i += PARTS) {
+        size_t parts = NR_MIN(count - i, (size_t)PARTS);
+        if (together) few_rows(list + i, parts, first->head.ops->act, x, n, false);
+        for (size_t k = i; !together && k < i + parts; k++) NR_TRY(quant_forward(list[k].w, list[k].y, NR_ACT, x, n, false, err));
+    }
+    return NR_OK;
 }
 
 static nr_status quant_back_input(nr_linear *w, void *dx, nr_slot slot, const void *dy, size_t n, bool accumulate,
@@ -278,7 +323,7 @@ static double read_bytes(const nr_linear *w, size_t n, bool back)
 }
 
 static const nr_linear_kind quant_kind = {quant_free,    quant_pack,       quant_pack_tensor, quant_prepare,
-                                          quant_forward, quant_back_input, quant_back_weight, read_bytes};
+                                          quant_forward, quant_back_input, quant_back_weight, read_bytes,    quant_group};
 
 nr_status nr_linear_quant_new_on(nr_linear **w, nr_linear_pool *pool, const nr_quant_kernels *kernels, size_t out, size_t in,
                                  const nr_tensor *weight, const nr_tensor *bias, unsigned uses, nr_error *err)
@@ -298,6 +343,10 @@ nr_status nr_linear_quant_new_on(nr_linear **w, nr_linear_pool *pool, const nr_q
     if (bias) {
         NR_GO(nr_alloc(&m->bias, out, sizeof *m->bias, "a bias", err));
         nr_tensor_read(m->bias, bias, 0, 1);
+    }
+    if (weight->permuted_heads) {
+        NR_GO(nr_alloc(&m->at, out, sizeof *m->at, "a matrix's rows", err));
+        for (size_t o = 0; o < out; o++) m->at[o] = nr_tensor_row_at(weight, o);
     }
     if (uses & NR_PACK_FORWARD) NR_GO(pool_get(&m->forward, pool, &m->head, NR_PACK_FORWARD, err));
     if (uses & NR_PACK_BACKWARD_INPUT) NR_GO(pool_get(&m->back_input, pool, &m->head, NR_PACK_BACKWARD_INPUT, err));

@@ -42,6 +42,12 @@ enum { NR_PACK_FORWARD = 1, NR_PACK_BACKWARD_INPUT = 2 };
 typedef struct nr_linear nr_linear; /* (out, in), packed; see linear.h */
 typedef struct nr_ops nr_ops;
 
+/* One of several products that read the same x: y (n,out) act = x W^T (+ bias). */
+typedef struct {
+    nr_linear *w;
+    void *y;
+} nr_product;
+
 /* One attention call: B sequences of Tq queries that stand at key positions
  * [start, start + Tq) and see keys [shared + first, own position], and the
  * first `shared` keys always. Rows of a sequence lie k_stride elements apart in
@@ -169,6 +175,8 @@ struct nr_ops {
     nr_status (*linear_back_input)(nr_linear *w, void *dx, nr_slot slot, const void *dy, size_t n, bool accumulate, nr_error *err);
     /* dw (out,in) real += dy (n,out)^T x (n,in); dbias (out) real += or NULL. Same bits on any number of threads. */
     nr_status (*linear_back_weight)(nr_linear *w, void *dw, void *dbias, const void *dy, const void *x, size_t n, nr_error *err);
+    /* The products of several matrices with the same x (n,in): bit for bit `linear` of each, for less. */
+    nr_status (*linear_group)(const nr_product *list, size_t count, const void *x, size_t n, nr_error *err);
 };
 
 /* The table for a compute type on this machine; AUTO resolves to what it has.

@@ -130,6 +130,21 @@ static nr_status timed_linear(nr_linear *w, void *y, nr_slot slot, const void *x
     return st;
 }
 
+/* Under the rows of all of them. */
+static nr_status timed_group(const nr_product *list, size_t count, const void *x, size_t n, nr_error *err)
+{
+    double began = nr_clock();
+    nr_status st = profile.base->linear_group(list, count, x, n, err);
+    double spent = nr_clock() - began, bytes = 0;
+    size_t out = 0, in = count > 0 ? list[0].w->in : 0;
+    for (size_t i = 0; i < count; i++) {
+        out += list[i].w->out;
+        bytes += nr_linear_read_bytes(list[i].w, n, false);
+    }
+    add("linear_group", out, in, spent, 2 * (double)n * (double)(out * in), (double)n * (double)(in + out) * A + bytes);
+    return st;
+}
+
 static nr_status timed_back_input(nr_linear *w, void *dx, nr_slot slot, const void *dy, size_t n, bool accumulate, nr_error *err)
 {
     double began = nr_clock();
@@ -173,6 +188,7 @@ const nr_ops *nr_profile_begin(const nr_ops *base)
 #undef ENTRY
     profile.table.sum_squares = timed_sum_squares;
     profile.table.linear = timed_linear;
+    profile.table.linear_group = timed_group;
     profile.table.linear_back_input = timed_back_input;
     profile.table.linear_back_weight = timed_back_weight;
     profile.table.linear_pack = timed_pack;

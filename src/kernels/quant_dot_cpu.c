@@ -235,12 +235,55 @@ INLINE void round_block(const nr_int8_rows *to, size_t block, const void *x, siz
     to->sum[block] = to->d_sum[2 * block + 1] = d * add_up(to_float(sum[0] + sum[1]));
 }
 
+#if defined(__AVX512F__)
+
+INLINE __m512 act16(const void *x, size_t i, bool bf16)
+{
+    if (!bf16) return _mm512_loadu_ps((const float *)x + i);
+    __m256i h = _mm256_loadu_si256((const __m256i *)(const void *)((const uint16_t *)x + i));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+}
+
+/* A whole block, with the bits of round_block. */
+INLINE void round_whole(const nr_int8_rows *to, size_t block, const void *x, size_t at, bool bf16)
+{
+    enum { NOT_FINITE = 0x99 };
+    __m512 v[2] = {act16(x, at, bf16), act16(x, at + 16, bf16)};
+    bool bad = _mm512_fpclass_ps_mask(v[0], NOT_FINITE) | _mm512_fpclass_ps_mask(v[1], NOT_FINITE);
+    float top = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(v[0]), _mm512_abs_ps(v[1])));
+    float d = bad ? NAN : top / 127, inverse = top > 0 ? 127 / top : 0;
+    __m128i q[2];
+    for (size_t k = 0; k < 2; k++) {
+        q[k] = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(v[k], _mm512_set1_ps(inverse))));
+        if (bad) q[k] = _mm_setzero_si128();
+    }
+    __m256i all = _mm256_inserti128_si256(_mm256_castsi128_si256(q[0]), q[1], 1);
+    _mm256_storeu_si256((__m256i *)(void *)(to->q + block * NR_INT8_BLOCK), all);
+    /* 128 + q is unsigned, and eight such bytes are added at once */
+    __m256i sums = _mm256_sad_epu8(_mm256_xor_si256(all, _mm256_set1_epi8(-128)), _mm256_setzero_si256());
+    int low = (int)(_mm256_extract_epi64(sums, 0) + _mm256_extract_epi64(sums, 1)) - 16 * 128;
+    int high = (int)(_mm256_extract_epi64(sums, 2) + _mm256_extract_epi64(sums, 3)) - 16 * 128;
+    to->d[block] = to->d_sum[2 * block] = d;
+    to->half[2 * block] = d * (float)low;
+    to->half[2 * block + 1] = d * (float)high;
+    to->sum[block] = to->d_sum[2 * block + 1] = d * (float)(low + high);
+}
+
+#else
+
+INLINE void round_whole(const nr_int8_rows *to, size_t block, const void *x, size_t at, bool bf16)
+{
+    round_block(to, block, x, at, NR_INT8_BLOCK, bf16);
+}
+
+#endif
+
 INLINE void round_rows(const nr_int8_rows *to, const void *x, size_t n, size_t cols, bool bf16)
 {
     for (size_t r = 0; r < n; r++)
         for (size_t b = 0; b < to->blocks; b++) {
             size_t at = b * NR_INT8_BLOCK, left = cols - at;
-            if (left >= NR_INT8_BLOCK) round_block(to, r * to->blocks + b, x, r * cols + at, NR_INT8_BLOCK, bf16);
+            if (left >= NR_INT8_BLOCK) round_whole(to, r * to->blocks + b, x, r * cols + at, bf16);
             else round_block(to, r * to->blocks + b, x, r * cols + at, left, bf16);
         }
 }
@@ -281,17 +324,10 @@ static void round_all(const nr_int8_rows *to, const void *x, nr_dtype act, size_
         __VA_ARGS__                \
     }
 
-#if defined(__AVX512F__)
-typedef float f16 __attribute__((vector_size(64)));
-#endif
-
 typedef struct {
-#if defined(__AVX512F__)
-    f16 wide[ROWS][2]; /* as sum, of two groups side by side */
-#endif
     f8 sum[ROWS][2]; /* a d w q, by lanes; odd and even groups */
     f8 offset[ROWS]; /* b d sum q */
-    f4 minimum[ROWS]; /* of the types with blocks of 32: lane 1, and 3 of the second of a pair */
+    f4 minimum[ROWS]; /* of the types with blocks of 32: lane 1 */
 } sums;
 
 INLINE void add_group(f8 *sum, f8 scale, i32 products) { *sum = multiply_add(scale, to_float(products), *sum); }
@@ -312,96 +348,20 @@ INLINE void group_32(sums *s, const uint8_t *w, nr_dtype type, const nr_int8_row
     });
 }
 
-#if defined(__AVX512F__)
-
-/* Two blocks of 32, w and w + bytes, at once: the same in vectors of 64 bytes. */
-INLINE __m512i pair_of_nibbles(const uint8_t *a, const uint8_t *b)
-{
-    __m512i v = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)a));
-    v = _mm512_mask_broadcast_i32x4(v, 0xff00, _mm_loadu_si128((const __m128i *)(const void *)b));
-    const __m512i shift = _mm512_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4, 0, 0, 0, 0, 4, 4, 4, 4);
-    return _mm512_and_si512(_mm512_srlv_epi32(v, shift), _mm512_set1_epi8(15));
-}
-
-INLINE __m512i dot_pair(__m512i w, __m512i q)
-{
-#if defined(__AVX512VNNI__)
-    return _mm512_dpbusd_epi32(_mm512_setzero_si512(), w, q);
-#else
-    return _mm512_madd_epi16(_mm512_maddubs_epi16(w, q), _mm512_set1_epi16(1));
-#endif
-}
-
-INLINE void pair_32(sums *s, const uint8_t *w, size_t bytes, nr_dtype type, const nr_int8_rows *x, size_t row, size_t nx,
-                    size_t group, size_t turn)
-{
-    const uint8_t *w2 = w + bytes;
-    size_t head = type == NR_Q4_1 ? 4 : 2;
-    __m512i v;
-    if (type == NR_Q8_0) {
-        __m256i a = (__m256i)load32(w + head), b = (__m256i)load32(w2 + head);
-        v = _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
-    } else {
-        v = pair_of_nibbles(w + head, w2 + head);
-    }
-    uint32_t halfs[2]; /* scale and minimum of both; without a minimum that half has no meaning */
-    memcpy(&halfs[0], w, 4);
-    memcpy(&halfs[1], w2, 4);
-    f4 scale = (f4)_mm_cvtph_ps(_mm_insert_epi32(_mm_cvtsi32_si128((int)halfs[0]), (int)halfs[1], 1));
-    const __m512i spread = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 2, 2, 2, 2, 2, 2);
-    const __mmask64 minus = type == NR_Q8_0 ? _mm512_movepi8_mask(v) : 0;
-    if (type == NR_Q8_0) v = _mm512_abs_epi8(v);
-    EACH_ROW(nx, {
-        size_t at = (row + r) * x->blocks + group;
-        f4 d_sum;
-        memcpy(&d_sum, x->d_sum + 2 * at, sizeof d_sum);
-        f4 d = scale * d_sum;
-        __m512i q = _mm512_loadu_si512(x->q + at * NR_INT8_BLOCK);
-        if (type == NR_Q8_0) q = _mm512_mask_sub_epi8(q, minus, _mm512_setzero_si512(), q);
-        __m512 products = _mm512_cvtepi32_ps(dot_pair(v, q));
-        __m512 scales = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512((__m128)d));
-        s->wide[r][turn] = (f16)_mm512_fmadd_ps(scales, products, (__m512)s->wide[r][turn]);
-        if (type == NR_Q4_1) s->minimum[r] += d;
-        if (type == NR_Q4_0) s->minimum[r] += __builtin_shufflevector(scale, scale, 0, 0, 2, 2) * d_sum;
-    });
-}
-
-INLINE f8 halves_added(f16 v)
-{
-    return (f8)_mm512_castps512_ps256((__m512)v) + (f8)_mm512_extractf32x8_ps((__m512)v, 1);
-}
-
-#endif
-
 /* A row of blocks of 32; leaves what it added in sum. */
 INLINE void blocks_32(sums *s, const uint8_t *w, nr_dtype type, const nr_int8_rows *x, size_t row, size_t nx)
 {
     size_t bytes = type == NR_Q4_0 ? 18 : type == NR_Q4_1 ? 20 : 34, g = 0;
-#if defined(__AVX512F__)
-    for (; g + 4 <= x->blocks; g += 4, w += 4 * bytes) {
-        pair_32(s, w, bytes, type, x, row, nx, g, 0);
-        pair_32(s, w + 2 * bytes, bytes, type, x, row, nx, g + 2, 1);
-    }
-    if (g + 2 <= x->blocks) {
-        pair_32(s, w, bytes, type, x, row, nx, g, 0);
-        w += 2 * bytes;
-        g += 2;
-    }
-    EACH_ROW(nx, {
-        s->sum[r][0] = halves_added(s->wide[r][0]);
-        s->sum[r][1] = halves_added(s->wide[r][1]);
-    });
-#else
     for (; g + 2 <= x->blocks; g += 2, w += 2 * bytes) {
         group_32(s, w, type, x, row, nx, g, 0);
         group_32(s, w + bytes, type, x, row, nx, g + 1, 1);
     }
-#endif
     if (g < x->blocks) group_32(s, w, type, x, row, nx, g, 0);
-    EACH_ROW(nx, {
-        s->minimum[r][1] += s->minimum[r][3]; /* lane 3: the second of a pair */
-    });
 }
+
+#if defined(__AVX512F__)
+#include "kernels/quant_quads.h"
+#endif
 
 /* Scales and minima of Q4_K and Q5_K, six bits each in 12 bytes, as eight floats. */
 INLINE void scales_mins(f8 *scales, f8 *mins, const uint8_t *p)
@@ -491,6 +451,15 @@ INLINE void one_row(float *y, size_t pitch, const uint8_t *w, nr_dtype type, con
 
 INLINE void rows_of(float *y, const uint8_t *w, size_t bytes, nr_dtype type, size_t rows, const nr_int8_rows *x, size_t n)
 {
+#if defined(__AVX512F__)
+    if (nr_dtypes[type].block == NR_INT8_BLOCK) {
+        for (size_t at = 0; at < NR_MIN(rows * bytes, (size_t)AHEAD); at += 64) _mm_prefetch(w + at, _MM_HINT_T0);
+        for (size_t o = 0; o < rows; o += W_ROWS)
+            for (size_t r = 0; r < n; r++)
+                quad_rows(y + r * rows + o, w + o * bytes, bytes, type, NR_MIN(rows - o, (size_t)W_ROWS), x, r);
+        return;
+    }
+#endif
     for (size_t o = 0; o < rows; o++, w += bytes) {
         size_t r = 0;
         for (; r + ROWS <= n; r += ROWS) one_row(y + o, rows, w, type, x, r, ROWS);

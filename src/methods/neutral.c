@@ -171,8 +171,8 @@ static nr_status adapter(nr_hook *h, void *a, const void *xn, size_t n, nr_error
 {
     const nr_ops *ops = h->ops;
     void *zg = h->saved[A_ZG], *zi = h->saved[A_ZI];
-    NR_TRY(ops->linear(param(h, W_GATE)->linear, zg, NR_ACT, xn, n, false, err));
-    NR_TRY(ops->linear(param(h, W_IN)->linear, zi, NR_ACT, xn, n, false, err));
+    const nr_product both[] = {{param(h, W_GATE)->linear, zg}, {param(h, W_IN)->linear, zi}};
+    NR_TRY(ops->linear_group(both, NR_COUNT(both), xn, n, err));
     ops->glu(h->scratch[A_H], zg, zi, h->config->act, n, h->e->width);
     return ops->linear(param(h, W_OUT)->linear, a, NR_ACT, h->scratch[A_H], n, false, err);
 }

@@ -25,19 +25,34 @@ static bool is_set(const json_t *v)
     return true;
 }
 
+/* A variant of LoRA, or a way to start that changes the backbone's own weights too. */
+static bool is_variant(const char *key, const json_t *v)
+{
+    static const char *const none[] = {"fan_in_fan_out", "lora_bias", "rank_pattern", "alpha_pattern", "modules_to_save", "layer_replication",
+                                       "trainable_token_indices", "exclude_modules", "target_parameters", "alora_invocation_tokens"};
+    size_t length = strlen(key);
+    const char *start = json_string_value(v);
+    if (strcmp(key, "init_lora_weights") == 0)
+        return start && strcmp(start, "gaussian") != 0 && strcmp(start, "eva") != 0 && strcmp(start, "orthogonal") != 0;
+    for (size_t i = 0; i < NR_COUNT(none); i++)
+        if (strcmp(key, none[i]) == 0) return true;
+    return (strncmp(key, "use_", 4) == 0 && strcmp(key, "use_rslora") != 0) || (length > 7 && strcmp(key + length - 7, "_config") == 0);
+}
+
 /* Fields that would change the computation. */
 static nr_status check_plain(const json_t *j, const char *path, nr_error *err)
 {
-    static const char *const none[] = {"use_dora",     "fan_in_fan_out", "lora_bias",   "rank_pattern",      "alpha_pattern", "modules_to_save",
-                                       "megatron_config", "layer_replication", "trainable_token_indices", "exclude_modules", "corda_config",
-                                       "use_qalora",   "target_parameters", "alora_invocation_tokens", "arrow_config", "eva_config", "loftq_config"};
+    const char *key;
+    json_t *v;
     const char *type = "", *bias = "none";
     NR_TRY(nr_json_string(j, "peft_type", true, &type, path, err));
     if (strcmp(type, "LORA") != 0) return nr_fail(err, NR_E_UNSUPPORTED, "%s: peft_type: expected LORA, found %.100s", path, type);
     NR_TRY(nr_json_string(j, "bias", false, &bias, path, err));
     if (strcmp(bias, "none") != 0) return wrong(path, "bias", "none", err);
-    for (size_t i = 0; i < NR_COUNT(none); i++)
-        if (is_set(json_object_get(j, none[i]))) return wrong(path, none[i], "nothing, because it isn't computed here", err);
+    json_object_foreach((json_t *)(uintptr_t)j, key, v)
+    {
+        if (is_set(v) && is_variant(key, v)) return wrong(path, key, "nothing, because it isn't computed here", err);
+    }
     return NR_OK;
 }
 

@@ -70,6 +70,18 @@ static nr_hook hook_at(nr_pass *p, const place *at, size_t ext)
     return h;
 }
 
+/* What extensions add to y beside a matrix that reads x. */
+static nr_status beside(nr_pass *p, const place *at, nr_site s, void *y, nr_slot slot, const void *x, nr_error *err)
+{
+    for (size_t i = 0; i < p->ext_count; i++) {
+        const nr_method *m = p->ext[i]->method;
+        if (!m->site || !nr_pass_extends(p, i, at->number, at->own) || !m->has_site(p->ext[i], s)) continue;
+        nr_hook h = hook_at(p, at, i);
+        NR_TRY(m->site(&h, s, y, slot, x, err));
+    }
+    return NR_OK;
+}
+
 /* y = W x, and what extensions add beside W. */
 static nr_status site(nr_pass *p, const place *at, nr_site s, void *y, nr_slot slot, const void *x, bool accumulate, nr_error *err)
 {
@@ -77,12 +89,26 @@ static nr_status site(nr_pass *p, const place *at, nr_site s, void *y, nr_slot s
     bool own;
     const nr_layer *layer = nr_pass_layer(p, at->d, &number, &own);
     NR_TRY(p->ops->linear(layer->site[s], y, slot, x, at->b->B * at->b->T, accumulate, err));
-    for (size_t i = 0; i < p->ext_count; i++) {
-        const nr_method *m = p->ext[i]->method;
-        if (!m->site || !nr_pass_extends(p, i, number, own) || !m->has_site(p->ext[i], s)) continue;
-        nr_hook h = hook_at(p, at, i);
-        NR_TRY(m->site(&h, s, y, slot, x, err));
-    }
+    return beside(p, at, s, y, slot, x, err);
+}
+
+typedef struct {
+    nr_site site;
+    void *y; /* act */
+} output;
+
+enum { OUTPUTS = 3 };
+
+/* The same of up to OUTPUTS sites that read the same x. */
+static nr_status sites(nr_pass *p, const place *at, const output *list, size_t count, const void *x, nr_error *err)
+{
+    size_t number;
+    bool own;
+    const nr_layer *layer = nr_pass_layer(p, at->d, &number, &own);
+    nr_product products[OUTPUTS];
+    for (size_t i = 0; i < count; i++) products[i] = (nr_product){layer->site[list[i].site], list[i].y};
+    NR_TRY(p->ops->linear_group(products, count, x, at->b->B * at->b->T, err));
+    for (size_t i = 0; i < count; i++) NR_TRY(beside(p, at, list[i].site, list[i].y, NR_ACT, x, err));
     return NR_OK;
 }
 
@@ -245,9 +271,8 @@ static nr_status attention(nr_pass *p, const place *at, const nr_layer *layer, n
     const nr_batch *b = at->b;
     size_t n = b->B * b->T;
     ops->rmsnorm(p->s.xn, s->rstd1, s->x_in, layer->norm1, n, c->C, c->norm_eps);
-    NR_TRY(site(p, at, NR_Q, s->q, NR_ACT, p->s.xn, false, err));
-    NR_TRY(site(p, at, NR_K, s->k, NR_ACT, p->s.xn, false, err));
-    NR_TRY(site(p, at, NR_V, s->v, NR_ACT, p->s.xn, false, err));
+    const output qkv[] = {{NR_Q, s->q}, {NR_K, s->k}, {NR_V, s->v}};
+    NR_TRY(sites(p, at, qkv, NR_COUNT(qkv), p->s.xn, err));
     ops->rotary(s->q, p->rope, p->pos, n, c->H, c->D, false);
     ops->rotary(s->k, p->rope, p->pos, n, c->K, c->D, false);
     nr_attention a = nr_pass_attention(p, b);
@@ -266,8 +291,8 @@ static nr_status feed_forward(nr_pass *p, const place *at, const nr_layer *layer
     const nr_ops *ops = p->ops;
     size_t n = at->b->B * at->b->T;
     ops->rmsnorm(p->s.xn, s->rstd2, s->x_mid, layer->norm2, n, c->C, c->norm_eps);
-    NR_TRY(site(p, at, NR_GATE, s->gate, NR_ACT, p->s.xn, false, err));
-    NR_TRY(site(p, at, NR_UP, s->up, NR_ACT, p->s.xn, false, err));
+    const output gate_up[] = {{NR_GATE, s->gate}, {NR_UP, s->up}};
+    NR_TRY(sites(p, at, gate_up, NR_COUNT(gate_up), p->s.xn, err));
     ops->glu(p->s.h, s->gate, s->up, c->act, n, c->F);
     if (at->o) { /* |FFN(x)| needs the sum apart from the residual */
         const place aside = {.d = at->d, .number = at->number, .own = at->own, .again = true, .b = at->b};
@@ -348,13 +373,13 @@ nr_status nr_pass_teach(nr_pass *p, const nr_batch *b, nr_error *err)
 {
     p->teaches = false;
     NR_TRY(check_batch(p, b, err));
-    if (!p->taught) return nr_fail(err, NR_E_USAGE, "distillation: expected a pass with memory for it, found none");
+    if (!p->distilled) return nr_fail(err, NR_E_USAGE, "distillation: expected a pass with memory for it, found none");
     if (mark_distilled(p, b) == 0) return NR_OK;
     p->bare = true;
     nr_status st = nr_pass_forward(p, b, err);
     p->bare = false;
     if (st != NR_OK) return st;
-    nr_copy(p->taught, p->s.final_xn, p->rows * p->config->C * p->ops->act_size);
+    nr_copy(p->s.taught, p->s.final_xn, p->rows * p->config->C * p->ops->act_size);
     p->teaches = true;
     return NR_OK;
 }

@@ -96,6 +96,24 @@ static size_t attention_scratch(const nr_pass *p)
     return NR_MAX(forward, backward);
 }
 
+/* The place that the FFN, attention and the head share: as large as the largest needs. */
+static void lay_out_shared(nr_pass *p, size_t n)
+{
+    const nr_config *c = p->config;
+    size_t begin = p->arena.used, end;
+#define NR_X(name, slot, size, always) p->s.name = (always) || p->opt.train ? take(p, slot, size) : NULL;
+    NR_FFN_LIST(NR_X)
+    end = p->arena.used;
+    p->arena.used = begin;
+    NR_ATTENTION_LIST(NR_X)
+    p->s.attention = nr_arena_take(&p->arena, attention_scratch(p), 1);
+    end = NR_MAX(end, p->arena.used);
+    p->arena.used = begin;
+    NR_HEAD_LIST(NR_X)
+#undef NR_X
+    p->arena.used = NR_MAX(end, p->arena.used);
+}
+
 static void lay_out(nr_pass *p)
 {
     const nr_config *c = p->config;
@@ -107,20 +125,16 @@ static void lay_out(nr_pass *p)
     NR_SCRATCH_LIST(NR_X)
 #undef NR_X
     take_ext(p, p->s.ext, n, false);
-    p->s.attention = nr_arena_take(&p->arena, attention_scratch(p), 1);
     p->rope = take(p, NR_REAL, (p->prefix + p->positions) * c->D);
     p->pos = nr_arena_take(&p->arena, n, sizeof *p->pos);
     p->row_is_new = nr_arena_take(&p->arena, n, 1);
     p->nll = nr_arena_take(&p->arena, n, sizeof *p->nll);
-    p->plan[1] = p->arena.used - p->plan[0];
-    p->logits = take(p, NR_REAL, p->head_rows * c->V);
-    p->d_logits = p->opt.train ? take(p, NR_ACT, p->head_rows * c->V) : NULL;
     if (p->opt.distil.weight > 0) {
-        p->taught = take(p, NR_ACT, n * c->C);
-        p->taught_logits = take(p, NR_REAL, p->head_rows * c->V);
         p->distilled = nr_arena_take(&p->arena, n, 1);
         p->kl = nr_arena_take(&p->arena, n, sizeof *p->kl);
     }
+    p->plan[1] = p->arena.used - p->plan[0];
+    lay_out_shared(p, n);
     p->plan[2] = p->arena.used - p->plan[0] - p->plan[1];
     for (size_t d = 0; d < p->depth; d++) {
         size_t cells = p->opt.cache_context ? p->opt.B * (p->prefix + p->opt.cache_context) * c->K * c->D : 0;
@@ -179,11 +193,13 @@ nr_ends nr_pass_ends(const nr_pass *p)
 
 /* ---- life ---- */
 
-static size_t default_head_rows(const nr_config *c, size_t n)
+/* Some 50 MB of logits, and of their gradients where there are any; chunks as even as whole rows of 16 make them. Two rows
+ * at least: validation halves them. */
+static size_t default_head_rows(const nr_config *c, size_t n, bool train)
 {
-    size_t rows = ((size_t)12 << 20) / c->V; /* about 50 MB of float logits */
-    rows = NR_MAX(rows / 64 * 64, 64);
-    return NR_MIN(rows, n);
+    size_t most = NR_MAX(((size_t)(train ? 9 : 12) << 20) / c->V / 64 * 64, 64), chunks = (n + most - 1) / most;
+    size_t even = chunks ? ((n + chunks - 1) / chunks + 15) / 16 * 16 : 0;
+    return NR_MAX(NR_MIN(NR_MIN(even, most), n), 2);
 }
 
 static bool has_after(const nr_extension *e)
@@ -225,7 +241,7 @@ static nr_status set_up(nr_pass *p, const nr_model *m, nr_extension *const *ext,
         p->depth = ext[i]->method->depth(ext[i]);
     }
     p->lowest = opt->train ? lowest_trained(p) : p->depth;
-    p->head_rows = opt->head_rows ? opt->head_rows : default_head_rows(m->config, opt->B * opt->T);
+    p->head_rows = opt->head_rows ? opt->head_rows : default_head_rows(m->config, opt->B * opt->T, opt->train);
     return nr_alloc(&p->saved, p->depth, sizeof *p->saved, "layer table", err);
 }
 

@@ -13,9 +13,20 @@ nr_status nr_pass_logits(nr_pass *p, const void **logits, size_t row, size_t cou
         return nr_fail(err, NR_E_USAGE, "logits: expected rows within %zu and at most %zu of them, found %zu from %zu",
                        p->rows, p->head_rows, count, row);
     const void *x = nr_at(p, p->s.final_xn, NR_ACT, row * p->config->C);
-    NR_TRY(p->ops->linear(nr_pass_ends(p).head, p->logits, NR_REAL, x, count, false, err));
-    *logits = p->logits;
+    NR_TRY(p->ops->linear(nr_pass_ends(p).head, p->s.logits, NR_REAL, x, count, false, err));
+    *logits = p->s.logits;
     return NR_OK;
+}
+
+nr_status nr_pass_logits_beside(nr_pass *p, const void **logits, const void **other, const void *hidden, size_t row,
+                                size_t count, nr_error *err)
+{
+    if (2 * count > p->head_rows)
+        return nr_fail(err, NR_E_USAGE, "logits: expected at most %zu rows beside others, found %zu", p->head_rows / 2, count);
+    void *second = nr_at(p, p->s.logits, NR_REAL, count * p->config->V);
+    NR_TRY(nr_pass_logits(p, logits, row, count, err));
+    *other = second;
+    return p->ops->linear(p->model->head, second, NR_REAL, hidden, count, false, err);
 }
 
 const void *nr_pass_hidden(const nr_pass *p)
@@ -39,9 +50,9 @@ static double distilled_tokens(const nr_pass *p, const nr_batch *b)
 static nr_status distil(nr_pass *p, const nr_batch *b, size_t row, size_t count, const void *logits, void *d_logits, nr_error *err)
 {
     double tokens = distilled_tokens(p, b), T = p->opt.distil.temperature, sum = 0;
-    const void *x = nr_at(p, p->taught, NR_ACT, row * p->config->C);
-    NR_TRY(p->ops->linear(p->model->head, p->taught_logits, NR_REAL, x, count, false, err));
-    p->ops->distil(p->kl + row, d_logits, p->taught_logits, logits, p->distilled + row, T, p->opt.distil.weight * T / tokens, count,
+    const void *x = nr_at(p, p->s.taught, NR_ACT, row * p->config->C);
+    NR_TRY(p->ops->linear(p->model->head, p->s.taught_logits, NR_REAL, x, count, false, err));
+    p->ops->distil(p->kl + row, d_logits, p->s.taught_logits, logits, p->distilled + row, T, p->opt.distil.weight * T / tokens, count,
                    p->config->V);
     for (size_t i = row; i < row + count; i++) sum += p->kl[i];
     p->local.distil += sum / tokens;
@@ -55,7 +66,7 @@ static nr_status chunk(nr_pass *p, const nr_batch *b, size_t row, size_t count, 
     const nr_config *c = p->config;
     const void *logits;
     NR_TRY(nr_pass_logits(p, &logits, row, count, err));
-    void *d_logits = backward ? p->d_logits : NULL;
+    void *d_logits = backward ? p->s.d_logits : NULL;
     p->ops->cross_entropy(p->nll + row, d_logits, logits, b->targets + row, 1.0 / (double)b->step_tokens, count, c->V);
     if (p->teaches) NR_TRY(distil(p, b, row, count, logits, d_logits, err));
     if (!backward) return NR_OK;
@@ -63,7 +74,7 @@ static nr_status chunk(nr_pass *p, const nr_batch *b, size_t row, size_t count, 
     const void *x = nr_at(p, p->s.final_xn, NR_ACT, row * c->C);
     if (ends.d_head) NR_TRY(p->ops->linear_back_weight(ends.head, ends.d_head, NULL, d_logits, x, count, err));
     return p->ops->linear_back_input(ends.head, nr_at(p, p->s.block_out, NR_REAL, row * c->C), NR_REAL,
-                                     p->d_logits, count, false, err);
+                                     p->s.d_logits, count, false, err);
 }
 
 static void add_up(const nr_pass *p, const nr_batch *b, nr_losses *sum)

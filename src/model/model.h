@@ -101,7 +101,7 @@ typedef struct {
 
 /* The plan: what nr_pass_new would take. */
 typedef struct {
-    size_t saved, scratch, logits, cache, total; /* bytes */
+    size_t saved, scratch, shared, cache, total; /* bytes; shared: logits, and what lies in their place before and after */
 } nr_pass_plan;
 
 typedef struct {
@@ -152,6 +152,9 @@ nr_status nr_pass_teach(nr_pass *p, const nr_batch *b, nr_error *err);
  * owned by the pass, good until the next call. */
 nr_status nr_pass_logits(nr_pass *p, const void **logits, size_t row, size_t count, nr_error *err);
 size_t nr_pass_head_rows(const nr_pass *p);
+/* The same beside the logits of `count` other hidden rows, act (count, C); count <= head_rows / 2. */
+nr_status nr_pass_logits_beside(nr_pass *p, const void **logits, const void **other, const void *hidden, size_t row,
+                                size_t count, nr_error *err);
 /* The hidden rows themselves, act (n, C): inputs of model->head. Owned by the pass. */
 const void *nr_pass_hidden(const nr_pass *p);
 /* After forward: losses in chunks of the vocabulary's rows; nll (B T) double

@@ -2,10 +2,12 @@
  * pass.h - the inside of nr_pass, shared by layout.c, forward.c, backward.c
  * and loss.c.
  *
- * Memory. Every buffer stands once in one of two lists below, with its type,
+ * Memory. Every buffer stands once in one of the lists below, with its type,
  * its size and whether it is kept until the backward pass. Saved buffers exist
  * once a depth; with --recompute layer only x_in does, and the rest of the
  * saved list shrinks to one slot that backward fills again layer by layer.
+ * What only the FFN, only attention or only the vocabulary's end needs shares
+ * one place: none of the three reads what another left there.
  */
 #ifndef NR_PASS_H
 #define NR_PASS_H
@@ -28,25 +30,36 @@
 /* X(name, slot, elements, in inference too) */
 #define NR_SCRATCH_LIST(X)                                                   \
     X(xn, NR_ACT, n * c->C, true)           /* normed input */                \
-    X(h, NR_ACT, n * c->F, true)            /* act(gate) up */                \
     X(final_rstd, NR_REAL, n, true)                                          \
     X(final_xn, NR_ACT, n * c->C, true)     /* input of the head */           \
     X(block_out, NR_REAL, n * c->C, true)   /* observed outputs; d xn in backward */ \
     X(dx, NR_REAL, n * c->C, false)         /* gradient of the residual */    \
     X(dy, NR_ACT, n * c->C, false)          /* the same as matrix input */    \
+    X(norm_blocks, NR_REAL, (n / NR_ROW_BLOCK + 1) * c->C, false)            \
+    X(half, NR_REAL, p->after ? n * c->C : 0, true) /* output of a half with blocks after it; its gradient */ \
+    X(taught, NR_ACT, p->opt.distil.weight > 0 ? n * c->C : 0, true) /* distillation: the backbone's final_xn */
+
+/* The same, in one place: of the FFN, */
+#define NR_FFN_LIST(X)                                                       \
+    X(h, NR_ACT, n * c->F, true)            /* act(gate) up */                \
     X(dh, NR_ACT, n * c->F, false)                                           \
-    X(dup, NR_ACT, n * c->F, false)                                          \
+    X(dup, NR_ACT, n * c->F, false)
+/* of attention, beside its scratch, */
+#define NR_ATTENTION_LIST(X)                                                 \
     X(dq, NR_ACT, n * c->H * c->D, false)                                    \
     X(dk, NR_ACT, n * c->K * c->D, false)                                    \
     X(dv, NR_ACT, n * c->K * c->D, false)                                    \
     X(dattended, NR_ACT, n * c->H * c->D, false)                             \
-    X(norm_blocks, NR_REAL, (n / NR_ROW_BLOCK + 1) * c->C, false)             \
-    X(half, NR_REAL, p->after ? n * c->C : 0, true) /* output of a half with blocks after it; its gradient */ \
     X(keys, NR_ACT, p->joined * c->K * c->D, true) /* prefix and tokens, without a cache */ \
-    X(values, NR_ACT, p->joined * c->K * c->D, true)                          \
-    X(dkeys, NR_ACT, p->joined * c->K * c->D, false)                          \
-    X(dvalues, NR_ACT, p->joined * c->K * c->D, false)                        \
+    X(values, NR_ACT, p->joined * c->K * c->D, true)                         \
+    X(dkeys, NR_ACT, p->joined * c->K * c->D, false)                         \
+    X(dvalues, NR_ACT, p->joined * c->K * c->D, false)                       \
     X(prefix, NR_REAL, p->prefix * c->K * c->D, false) /* a row's part of its gradient */
+/* and of the head. */
+#define NR_HEAD_LIST(X)                                                      \
+    X(logits, NR_REAL, p->head_rows * c->V, true)                            \
+    X(d_logits, NR_ACT, p->head_rows * c->V, false)                          \
+    X(taught_logits, NR_REAL, p->opt.distil.weight > 0 ? p->head_rows * c->V : 0, true)
 
 typedef struct {
     void *x_in; /* real (n, C): the residual as it enters */
@@ -78,6 +91,9 @@ struct nr_pass {
     struct {
 #define NR_X(name, slot, size, always) void *name;
         NR_SCRATCH_LIST(NR_X)
+        NR_FFN_LIST(NR_X)
+        NR_ATTENTION_LIST(NR_X)
+        NR_HEAD_LIST(NR_X)
 #undef NR_X
         void ***ext;                   /* [extension][activation] */
         void *attention;
@@ -88,10 +104,7 @@ struct nr_pass {
     int32_t *pos;                      /* (n) */
     uint8_t *row_is_new;               /* (n) */
     double *nll;                       /* (n) */
-    void *logits;                      /* real (head_rows, V) */
-    void *d_logits;                    /* act (head_rows, V) */
-    void *taught, *taught_logits;      /* distillation: act (n, C), real (head_rows, V); else NULL */
-    uint8_t *distilled;                /* (n) rows that it acts on */
+    uint8_t *distilled;                /* (n) rows that are distilled; NULL without distillation */
     double *kl;                        /* (n) */
     bool teaches;                      /* the next loss has it */
     size_t head_rows;
@@ -101,7 +114,7 @@ struct nr_pass {
     void (*depth_done)(void *context, size_t depth);
     void *depth_context;
     nr_losses local;                   /* local losses of the latest forward */
-    size_t plan[4];                    /* bytes: saved, scratch, logits, cache */
+    size_t plan[4];                    /* bytes: saved, scratch, the shared place, cache */
 };
 
 /* What stands at a depth: the layer, and its backbone number or -1 for an own copy. */

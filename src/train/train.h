@@ -79,7 +79,6 @@ typedef struct {
     size_t score_bytes;      /* of one nr_batch_score */
     char *scores[2];         /* (batches) */
     float *travel;           /* gates on their way to rank 0; NULL: alone */
-    void *logits;            /* real (head_rows, V): the backbone's */
     nr_observation observed; /* (L, n) */
     double *nll, *kl;        /* (n) */
     uint8_t *same;           /* (n) */

@@ -59,8 +59,7 @@ size_t nr_validation_bytes(const nr_model *m, const nr_settings *s, size_t B, si
     const nr_config *c = m->config;
     size_t rows = nr_validation_rows(s), batches = (rows + B - 1) / B, own = NR_MIN((batches + ranks - 1) / ranks * B, rows);
     size_t n = B * s->context, gates = 2 * c->L * rows * s->context;
-    size_t logits = 256 * c->V * m->ops->real_size; /* 256: about what a pass takes for its logits */
-    return 2 * own * s->context * c->C * m->ops->act_size + logits +
+    return 2 * own * s->context * c->C * m->ops->act_size +
            (ranks > 1 ? 2 : 1) * gates * sizeof(float) + (3 * c->L * n + 2 * n + 6 * c->L) * sizeof(double) + n +
            2 * batches * (sizeof(nr_batch_score) + 2 * c->L * sizeof(double));
 }
@@ -83,12 +82,10 @@ static nr_status take_domain(nr_trainer *t, int d, nr_error *err)
 nr_status nr_validation_new(nr_trainer *t, nr_error *err)
 {
     nr_validation *v = &t->val;
-    const nr_ops *ops = t->model->ops;
     size_t L = t->model->config->L, n = t->B * t->s.context;
     const char *what = "validation";
     v->score_bytes = sizeof(nr_batch_score) + 2 * L * sizeof(double);
     for (int d = 0; d < 2; d++) NR_TRY(take_domain(t, d, err));
-    NR_TRY(nr_alloc(&v->logits, nr_pass_head_rows(t->pass) * t->model->config->V, ops->real_size, what, err));
     NR_TRY(nr_alloc(&v->observed.ffn_norm, L * n, sizeof(double), what, err));
     NR_TRY(nr_alloc(&v->observed.ext_norm, L * n, sizeof(double), what, err));
     NR_TRY(nr_alloc(&v->observed.gate, L * n, sizeof(double), what, err));
@@ -110,7 +107,6 @@ void nr_validation_free(nr_validation *v)
         free(v->gate_sum[d]);
         free(v->ratio_sum[d]);
     }
-    free(v->logits);
     free(v->observed.ffn_norm);
     free(v->observed.ext_norm);
     free(v->observed.gate);
@@ -253,15 +249,14 @@ static nr_status score_rows(nr_trainer *t, int domain, size_t batch, size_t used
     nr_validation *v = &t->val;
     const nr_ops *ops = t->model->ops;
     size_t T = t->s.context, C = t->model->config->C, V = t->model->config->V;
-    size_t chunk = nr_pass_head_rows(t->pass), n = used * T, begin = (batch - v->first[domain]) * t->B;
+    size_t chunk = nr_pass_head_rows(t->pass) / 2, n = used * T, begin = (batch - v->first[domain]) * t->B;
     for (size_t row = 0; row < n; row += chunk) {
         size_t count = NR_MIN(chunk, n - row);
-        const void *logits;
+        const void *logits, *backbone;
         const char *hidden = (const char *)v->hidden[domain] + (begin * T + row) * C * ops->act_size;
-        NR_TRY(ops->linear(t->model->head, v->logits, NR_REAL, hidden, count, false, err));
-        NR_TRY(nr_pass_logits(t->pass, &logits, row, count, err));
+        NR_TRY(nr_pass_logits_beside(t->pass, &logits, &backbone, hidden, row, count, err));
         ops->cross_entropy(v->nll + row, NULL, logits, t->targets + row, 1, count, V);
-        ops->divergence(v->kl + row, v->same + row, v->logits, logits, count, V);
+        ops->divergence(v->kl + row, v->same + row, backbone, logits, count, V);
     }
     nr_batch_score *d = score_of(v, domain, batch);
     d->nats = sum_of(v->nll, n);

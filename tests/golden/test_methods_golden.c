@@ -99,6 +99,7 @@ static void peft_refused(void **state)
         {"bias", "\"all\"", "bias"},             {"rank_pattern", "{\"x\": 4}", "rank_pattern"},
         {"modules_to_save", "[\"lm_head\"]", "modules_to_save"}, {"target_modules", "\".*proj\"", "target_modules"},
         {"target_modules", "[\"lm_head\"]", "target_modules"},   {"r", "0", "r and lora_alpha"},
+        {"use_bdlora", "true", "use_bdlora"},     {"init_lora_weights", "\"pissa\"", "init_lora_weights"},
     };
     (void)state;
     nr_model *m;

@@ -83,6 +83,7 @@ static void test_cache(void **state)
 {
     static const size_t cached[][6] = {{1, 1, 9, 3, 64, 0},   {1, 1, 9, 3, 64, 300}, {2, 1, 4, 1, 20, 63},
                                        {1, 1, 2, 2, 256, 64}, {1, 1, 3, 1, 7, 130},  {1, 5, 9, 3, 64, 123},
+                                       {3, 1, 7, 1, 33, 383}, {1, 1, 8, 2, 64, 127}, {1, 1, 6, 1, 100, 511},
                                        {2, 40, 4, 2, 24, 61}};
     (void)state;
     for (size_t i = 0; i < NR_COUNT(cached); i++) {
@@ -109,6 +110,8 @@ static void test_first(void **state)
     int32_t one[2] = {70, 3};
     s = sizes_of(2, 1, 6, 2, 24, 149, 3);
     s.a.first = one;
+    check_forward(&s);
+    one[0] = 140; /* no key of the first chunk */
     check_forward(&s);
 }
 

@@ -320,6 +320,67 @@ static void test_matrices(void **state)
     each_table(check_matrices);
 }
 
+/* ---- groups: the bits of each product alone ---- */
+
+static void check_group(const nr_ops *ops, size_t count, size_t n, bool mixed)
+{
+    enum { MOST = 6, IN = 96 };
+    static const size_t out[MOST] = {128, 7, 200, 64, 33, 128};
+    nr_error err;
+    nr_linear_pool *pool;
+    nr_tensor t[MOST], b = bias_make(out[0]);
+    nr_linear *m[MOST];
+    nr_product list[MOST];
+    void *x = act_values(ops->act, n * IN, 1, 3), *alone[MOST];
+    must(nr_linear_pool_new(&pool, ops, &err), &err);
+    for (size_t i = 0; i < count; i++) {
+        t[i] = blocks_make(i % 2 ? NR_Q8_0 : NR_Q4_1, out[i], IN, 41 + i);
+        if (i == 3) t[i].permuted_heads = 4;
+        if (mixed && i == 1) {
+            must(ops->linear_new(&m[i], ops, out[i], IN, false, NR_PACK_FORWARD, &err), &err);
+            must(ops->linear_pack_tensor(m[i], &t[i], NULL, &err), &err);
+        } else {
+            must(nr_linear_quant_new(&m[i], pool, out[i], IN, &t[i], i == 0 ? &b : NULL, NR_PACK_FORWARD, &err), &err);
+        }
+        alone[i] = fresh(n * out[i] * ops->act_size);
+        list[i] = (nr_product){m[i], fresh(n * out[i] * ops->act_size)};
+        must(ops->linear(m[i], alone[i], NR_ACT, x, n, false, &err), &err);
+    }
+    for (size_t k = 0; k < NR_COUNT(threads); k++) {
+        nr_threads_set(threads[k]);
+        must(ops->linear_group(list, count, x, n, &err), &err);
+        for (size_t i = 0; i < count; i++) {
+            assert_memory_equal(alone[i], list[i].y, n * out[i] * ops->act_size);
+            memset(list[i].y, 0, n * out[i] * ops->act_size);
+        }
+    }
+    nr_threads_set(0);
+    for (size_t i = 0; i < count; i++) {
+        ops->linear_free(m[i]);
+        blocks_free(&t[i]);
+        free(alone[i]), free(list[i].y);
+    }
+    nr_linear_pool_free(pool);
+    blocks_free(&b);
+    free(x);
+}
+
+static void check_groups(const nr_ops *ops)
+{
+    static const size_t rows[] = {0, 1, 5, 33, 60};
+    for (size_t count = 0; count <= 6; count++)
+        for (size_t r = 0; r < NR_COUNT(rows); r++) {
+            check_group(ops, count, rows[r], false);
+            check_group(ops, count, rows[r], true);
+        }
+}
+
+static void test_groups(void **state)
+{
+    (void)state;
+    each_table(check_groups);
+}
+
 /* ---- many rows: the bits of a packed matrix ---- */
 
 typedef struct {
@@ -477,7 +538,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sets),   cmocka_unit_test(test_round), cmocka_unit_test(test_round_special), cmocka_unit_test(test_dot),
-        cmocka_unit_test(test_matrices), cmocka_unit_test(test_many), cmocka_unit_test(test_together),     cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_matrices), cmocka_unit_test(test_groups), cmocka_unit_test(test_many), cmocka_unit_test(test_together),     cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-/* nr_parallel: each task once, any number of threads, nested calls in place. */
+/* nr_parallel and nr_crew: each task once, any number of threads, nested calls in place. */
 #include <pthread.h>
 #include <sched.h>
 
@@ -82,10 +82,36 @@ static void tasks_run_at_the_same_time(void **state)
     assert_int_equal(arrived[0] + arrived[1], 2);
 }
 
+typedef struct {
+    int arrived[2];
+    pthread_t who[2];
+} meeting;
+
+static void meet_and_note(void *context, size_t i)
+{
+    meeting *m = context;
+    m->who[i] = pthread_self();
+    meet(m->arrived, i);
+}
+
+/* The rows that a thread wrote are in its caches: it gets the same stretch of tasks in call after call. */
+static void a_share_stays_with_its_thread(void **state)
+{
+    (void)state;
+    nr_threads_set(2);
+    for (int call = 0; call < 50; call++) {
+        meeting m = {0};
+        nr_parallel(2, meet_and_note, &m);
+        assert_true(pthread_equal(m.who[0], pthread_self()));
+        assert_false(pthread_equal(m.who[1], pthread_self()));
+    }
+}
+
 static void inner(void *context, size_t i)
 {
     pthread_t *who = context;
     who[i] = pthread_self();
+    sched_yield(); /* time for another thread to take the next one, if it could */
 }
 
 static void outer(void *context, size_t i)
@@ -136,13 +162,93 @@ static void default_is_all_cores(void **state)
     assert_true(nr_memory_peak() > 100000);
 }
 
+/* ---- crews ---- */
+
+typedef struct {
+    size_t tasks;
+    record r;
+} crew_work;
+
+/* Calls of one kind after another, as in a token's walk: none may see another's tasks. */
+static void lead_calls(void *context)
+{
+    crew_work *w = context;
+    for (size_t call = 1; call <= 300; call++) {
+        nr_parallel(w->tasks, note, &w->r);
+        for (size_t i = 0; i < TASKS; i++) assert_int_equal(w->r.runs[i], i < w->tasks ? (int)call : 0);
+    }
+}
+
+static void a_crew_runs_every_task_once(void **state)
+{
+    (void)state;
+    static const size_t threads[] = {1, 2, 3, 7}, tasks[] = {0, 1, 2, 5, 17, TASKS};
+    for (size_t t = 0; t < NR_COUNT(threads); t++)
+        for (size_t k = 0; k < NR_COUNT(tasks); k++) {
+            static crew_work w;
+            w = (crew_work){.tasks = tasks[k]};
+            nr_threads_set(threads[t]);
+            nr_crew(lead_calls, &w);
+        }
+}
+
+static void lead_meeting(void *context)
+{
+    int *arrived = context;
+    for (size_t k = 0; k < 20; k++) {
+        arrived[0] = arrived[1] = 0;
+        nr_parallel(2, meet, arrived);
+    }
+}
+
+static void a_crew_runs_tasks_at_the_same_time(void **state)
+{
+    (void)state;
+    int arrived[2] = {0};
+    nr_threads_set(2);
+    nr_crew(lead_meeting, arrived);
+    assert_int_equal(arrived[0] + arrived[1], 2);
+}
+
+static void lead_nested(void *context) { nr_parallel(8, outer, context); }
+
+static void crew_in_task(void *context, size_t i) { nr_crew(lead_nested, (int *)context + 8 * i); }
+
+static void lead_crew(void *context) { nr_crew(lead_nested, context); }
+
+static void nested_calls_of_a_crew_run_in_place(void **state)
+{
+    (void)state;
+    int alien[4 * 8] = {0};
+    nr_threads_set(4);
+    nr_crew(lead_nested, alien);
+    nr_crew(lead_crew, alien);
+    nr_parallel(4, crew_in_task, alien);
+    for (size_t i = 0; i < NR_COUNT(alien); i++) assert_int_equal(alien[i], 0);
+}
+
+static void lead_sums(void *context) { nr_parallel(64, add, context); }
+
+static void results_of_a_crew_are_visible_after_it(void **state)
+{
+    (void)state;
+    static double one[64], many[64];
+    for (size_t i = 0; i < 64; i++) add(one, i);
+    nr_threads_set(8);
+    nr_crew(lead_sums, many);
+    assert_memory_equal(one, many, sizeof one);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_task_runs_once),       cmocka_unit_test(neighbours_stay_together),
         cmocka_unit_test(a_thread_held_up_leaves_its_work_to_others),
+        cmocka_unit_test(a_share_stays_with_its_thread),
         cmocka_unit_test(tasks_run_at_the_same_time), cmocka_unit_test(nested_calls_run_in_place),
         cmocka_unit_test(results_are_visible_after_the_call), cmocka_unit_test(default_is_all_cores),
+        cmocka_unit_test(a_crew_runs_every_task_once), cmocka_unit_test(a_crew_runs_tasks_at_the_same_time),
+        cmocka_unit_test(nested_calls_of_a_crew_run_in_place), cmocka_unit_test(results_of_a_crew_are_visible_after_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -166,8 +166,40 @@ static void plan_is_what_is_taken(void **state)
     assert_int_equal(nr_pass_plan_for(&kept, f.t.model, &f.e, 1, &opt), NR_OK);
     opt.recompute = true;
     assert_int_equal(nr_pass_plan_for(&again, f.t.model, &f.e, 1, &opt), NR_OK);
-    assert_int_equal(kept.saved + kept.scratch + kept.logits + kept.cache, kept.total);
+    assert_int_equal(kept.saved + kept.scratch + kept.shared + kept.cache, kept.total);
     assert_true(again.saved < kept.saved);
+    close_fixture(&f);
+}
+
+/* Validation holds two sets of logits against each other: each is what it is alone. */
+static void logits_stand_beside_others(void **state)
+{
+    (void)state;
+    enum { ROWS = TINY_N / 4 };
+    fixture f;
+    nr_pass *p, *other;
+    nr_error err = {0};
+    const void *a, *b, *alone;
+    const nr_ops *ops = nr_ops_reference(true);
+    open_fixture(&f, ops, "neutral");
+    size_t bytes = ROWS * f.t.model->config->V * ops->real_size;
+    nr_pass_options opt = {.B = TINY_B, .T = TINY_T, .train = true, .head_rows = 2 * ROWS};
+    tiny_ok(nr_pass_new(&p, f.t.model, &f.e, 1, &opt, &err), &err);
+    tiny_ok(nr_pass_new(&other, f.t.model, &f.e, 0, &opt, &err), &err);
+    tiny_ok(nr_pass_forward(p, &f.b.batch, &err), &err);
+    tiny_ok(nr_pass_forward(other, &f.b.batch, &err), &err);
+    tiny_ok(nr_pass_logits_beside(p, &a, &b, nr_pass_hidden(other), 1, ROWS, &err), &err);
+    tiny_ok(nr_pass_logits(other, &alone, 0, ROWS, &err), &err);
+    assert_memory_equal(b, alone, bytes);
+    double *kept = test_malloc(bytes);
+    memcpy(kept, a, bytes);
+    tiny_ok(nr_pass_logits(p, &alone, 1, ROWS, &err), &err);
+    assert_memory_equal(kept, alone, bytes);
+    assert_memory_not_equal(kept, b, bytes);
+    assert_int_equal(nr_pass_logits_beside(p, &a, &b, nr_pass_hidden(other), 0, ROWS + 1, &err), NR_E_USAGE);
+    test_free(kept);
+    nr_pass_free(other);
+    nr_pass_free(p);
     close_fixture(&f);
 }
 
@@ -275,7 +307,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(recompute_changes_no_bit), cmocka_unit_test(micro_batches_add_up),
         cmocka_unit_test(threads_change_no_bit), cmocka_unit_test(cache_agrees),
-        cmocka_unit_test(plan_is_what_is_taken), cmocka_unit_test(bad_batches), cmocka_unit_test(observation_changes_no_bit),
+        cmocka_unit_test(plan_is_what_is_taken), cmocka_unit_test(logits_stand_beside_others),
+        cmocka_unit_test(bad_batches), cmocka_unit_test(observation_changes_no_bit),
         cmocka_unit_test(several_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

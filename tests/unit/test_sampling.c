@@ -52,6 +52,19 @@ static void equals_transformers(void **state)
 
 static const nr_sampling plain = {.temperature = 1, .top_p = 1, .repetition_penalty = 1};
 
+static void best_is_the_first_of_the_largest(void **state)
+{
+    (void)state;
+    enum { MOST = 70 };
+    for (size_t n = 1; n <= MOST; n++)
+        for (size_t at = 0; at < n; at++) {
+            float x[MOST];
+            for (size_t i = 0; i < n; i++) x[i] = -9 - (float)(i % 7);
+            x[at] = x[n - 1] = -1;
+            assert_int_equal(nr_sampling_best(x, n), at);
+        }
+}
+
 static void greedy_takes_the_first_best(void **state)
 {
     (void)state;
@@ -108,7 +121,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equals_transformers),
-        cmocka_unit_test(greedy_takes_the_first_best),
+        cmocka_unit_test(best_is_the_first_of_the_largest), cmocka_unit_test(greedy_takes_the_first_best),
         cmocka_unit_test(large_scores_stay_finite),
         cmocka_unit_test(draws_follow_probabilities),
         cmocka_unit_test(draws_never_leave_the_support),
