@@ -101,7 +101,7 @@ class Bench:
 
     def nres(self, test, compute):
         a = self.args
-        method = {"lora": ["--method", "lora", "--width", a.rank], "full": ["--method", "full"],
+        method = {"lora": ["--method", "lora", "--width", a.rank], "full": ["--method", "finetune"],
                   "prompt": ["--width", 1], "generate": ["--width", 1],  # it measures with an extension too: a tiny one
                   }.get(test, ["--method", "neutral", "--width", a.width])
         name = test if test in ("forward", "prompt", "generate") else "train"
@@ -216,7 +216,7 @@ class Bench:
 
     def has_full(self):
         listed = subprocess.run([self.args.nres, "methods"], check=True, capture_output=True, text=True).stdout
-        return any(line.strip() == "full" for line in listed.splitlines() if not line.startswith(" "))
+        return any(line.strip() == "finetune" for line in listed.splitlines() if not line.startswith(" "))
 
 
 def text_files(given):

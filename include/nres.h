@@ -157,7 +157,13 @@ typedef struct {
     X(method, F, balance, 0.1, 0, 1e6, "", "X", "loramoe: weight of the localized balance loss; 0: none")                                                           \
     X(method, F, balance_delta, 0.1, 0, 1, "", "X", "loramoe: how much more an expert of the text's own half may be used")                                         \
     X(method, E, fusion, 0, 0, 1, "constant|sigmoid", "F", "moe-ct: g of (1-g) FFN + g mixture: a constant, or sigmoid(w.x)")                                       \
-    X(method, F, fusion_share, 0.5, 0, 1, "", "G", "moe-ct: the constant g")
+    X(method, F, fusion_share, 0.5, 0, 1, "", "G", "moe-ct: the constant g")                                                                                        \
+    X(method, S, train_weights, "all", 0, 0, "", "LIST", "finetune, ewc, lwf: the weights that train: all, or patterns such as layers.*.mlp.*,norm")                    \
+    X(method, F, ewc_lambda, 1e4, 0, 1e12, "", "X", "ewc: weight of the loss that holds weights by their Fisher information")                                           \
+    X(method, U, ewc_sequences, 64, 1, 1e9, "", "N", "ewc: old rows from which the Fisher information is found")                                                        \
+    X(method, F, lwf_alpha, 0, 0, 1e9, "", "X", "weight of the distillation from the backbone, with any method; 0: none (lwf: 1)")                                      \
+    X(method, F, lwf_temperature, 2, 0.01, 1000, "", "T", "temperature of the distillation")                                                                            \
+    X(method, E, lwf_rows, 0, 0, 2, "new|old|all", "ROWS", "rows on which the distillation acts")
 
 #define NR_SETTING_TYPE_U size_t
 #define NR_SETTING_TYPE_F double
@@ -348,6 +354,7 @@ typedef struct {
 
 /* What a run will take, before any of it is taken. Bytes and seconds. */
 typedef struct {
+    size_t trained, allowed, backbone; /* counts of weights; allowed: what --extra asks for, which not every method can keep to */
     size_t weights_bytes, activation_bytes, extension_bytes, optimizer_bytes, total_bytes;
     size_t exchange_bytes; /* with other processes; within total_bytes */
     size_t disk_bytes;

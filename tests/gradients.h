@@ -1,7 +1,7 @@
 /*
  * gradients.h - every weight of a method on the whole tiny model, in double,
  * against a central difference. Never at the fresh init, where a zero matrix
- * hides bugs.
+ * hides bugs and nothing is distilled.
  */
 #ifndef GRADIENTS_H
 #define GRADIENTS_H
@@ -12,7 +12,14 @@
  * much (seen: 2e-7). A wrong term shows as 1e-3 and more. */
 static const double step = 1e-5, tolerance = 1e-6;
 
-static inline void gradients_check(const char *const *settings, bool mask, bool recompute)
+static inline double gradients_loss(nr_pass *p, const nr_settings *s, const nr_batch *b, bool backward)
+{
+    nr_error err = {0};
+    if (s->lwf_alpha > 0) tiny_ok(nr_pass_teach(p, b, &err), &err);
+    return tiny_loss(p, b, backward);
+}
+
+static inline void gradients_check_shape(const char *shape, const char *const *settings, bool mask, bool recompute)
 {
     tiny t;
     nr_settings s;
@@ -21,24 +28,25 @@ static inline void gradients_check(const char *const *settings, bool mask, bool 
     nr_error err = {0};
     tiny_batch b;
     const nr_ops *ops = nr_ops_reference(true);
-    tiny_open(&t, ops, NR_USE_TRAIN);
+    tiny_open_as(&t, ops, NR_USE_TRAIN, shape);
     nr_settings_default(&s);
     for (size_t i = 0; settings[i]; i += 2) tiny_ok(nr_settings_set(&s, settings[i], settings[i + 1], &err), &err);
     tiny_ok(nr_extension_new(&e, t.model, &s, &err), &err);
     tiny_ok(nr_extension_train(e, &err), &err);
     tiny_shake(e, 0.2);
-    nr_pass_options opt = {.B = TINY_B, .T = TINY_T, .train = true, .recompute = recompute, .head_rows = 8};
+    nr_pass_options opt = {.B = TINY_B, .T = TINY_T, .train = true, .recompute = recompute, .head_rows = 8,
+                           .distil = {s.lwf_alpha, s.lwf_temperature, (nr_distil_rows)s.lwf_rows}};
     tiny_ok(nr_pass_new(&p, t.model, &e, 1, &opt, &err), &err);
     tiny_fill(&b);
     if (mask) b.batch.first = b.first;
-    tiny_loss(p, &b.batch, true);
+    gradients_loss(p, &s, &b.batch, true);
     double worst = 0;
     for (size_t i = 0; i < e->weights; i++) {
         double v = nr_real_get(ops, e->values, i), side[2];
         for (int k = 0; k < 2; k++) {
             nr_real_set(ops, e->values, i, v + (k ? step : -step));
             tiny_ok(nr_extension_repack(e, &err), &err);
-            side[k] = tiny_loss(p, &b.batch, false);
+            side[k] = gradients_loss(p, &s, &b.batch, false);
         }
         nr_real_set(ops, e->values, i, v);
         double numeric = (side[1] - side[0]) / (2 * step), analytic = nr_real_get(ops, e->grads, i);
@@ -55,6 +63,11 @@ static inline void gradients_check(const char *const *settings, bool mask, bool 
     nr_pass_free(p);
     nr_extension_close(e);
     tiny_close(&t);
+}
+
+static inline void gradients_check(const char *const *settings, bool mask, bool recompute)
+{
+    gradients_check_shape(tiny_config(), settings, mask, recompute);
 }
 
 #endif

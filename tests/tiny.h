@@ -34,7 +34,17 @@ static inline const char *tiny_config(void)
            "\"max_position_embeddings\": 64, \"bos_token_id\": 0, \"eos_token_id\": 0, \"initializer_range\": 0.3}";
 }
 
-static inline void tiny_open(tiny *t, const nr_ops *ops, nr_use use)
+/* Another shape: an untied head, biases everywhere. */
+static inline const char *tiny_biased_config(void)
+{
+    return "{\"model_type\": \"llama\", \"architectures\": [\"LlamaForCausalLM\"], \"vocab_size\": 40, \"hidden_size\": 16,"
+           "\"intermediate_size\": 24, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"num_key_value_heads\": 2,"
+           "\"hidden_act\": \"silu\", \"rms_norm_eps\": 1e-5, \"rope_theta\": 10000, \"tie_word_embeddings\": false,"
+           "\"attention_bias\": true, \"mlp_bias\": true,"
+           "\"max_position_embeddings\": 64, \"bos_token_id\": 0, \"eos_token_id\": 0, \"initializer_range\": 0.3}";
+}
+
+static inline void tiny_open_as(tiny *t, const nr_ops *ops, nr_use use, const char *shape)
 {
     nr_error err = {0};
     char config[160], folder[160];
@@ -43,9 +53,14 @@ static inline void tiny_open(tiny *t, const nr_ops *ops, nr_use use)
     assert_non_null(mkdtemp(t->folder));
     snprintf(config, sizeof config, "%s/config.json", t->folder);
     snprintf(folder, sizeof folder, "%s/model", t->folder);
-    tiny_ok(nr_write_file(config, tiny_config(), strlen(tiny_config()), &err), &err);
+    tiny_ok(nr_write_file(config, shape, strlen(shape), &err), &err);
     tiny_ok(nr_model_init(config, NULL, folder, 7, &err), &err);
     tiny_ok(nr_model_open_on(&t->model, folder, &opt, ops, &err), &err);
+}
+
+static inline void tiny_open(tiny *t, const nr_ops *ops, nr_use use)
+{
+    tiny_open_as(t, ops, use, tiny_config());
 }
 
 static inline void tiny_close(tiny *t)

@@ -59,7 +59,8 @@ static int print_plan(const nr_run *r, const nr_settings *s)
     if (nr_cluster_rank(r->cluster) > 0) return 0; /* one of them says what each takes */
     if (nr_trainer_plan(&plan, r, s, &err) != NR_OK) return nr_cli_fail(&err);
     if (json) {
-        printf("{\"weights_bytes\": %zu, \"activation_bytes\": %zu, \"extension_bytes\": %zu, \"optimizer_bytes\": %zu, "
+        printf("{\"trained\": %zu, \"allowed\": %zu, \"backbone\": %zu, ", plan.trained, plan.allowed, plan.backbone);
+        printf("\"weights_bytes\": %zu, \"activation_bytes\": %zu, \"extension_bytes\": %zu, \"optimizer_bytes\": %zu, "
                "\"exchange_bytes\": %zu, \"total_bytes\": %zu, \"disk_bytes\": %zu, \"seconds\": %.3f}\n",
                plan.weights_bytes, plan.activation_bytes, plan.extension_bytes, plan.optimizer_bytes, plan.exchange_bytes,
                plan.total_bytes, plan.disk_bytes, plan.seconds);

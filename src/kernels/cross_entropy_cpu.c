@@ -1,6 +1,6 @@
 /*
- * cross_entropy_cpu.c - losses of rows of logits (n, V), and the divergence of
- * two sets of them.
+ * cross_entropy_cpu.c - losses of rows of logits (n, V), the divergence of two
+ * sets of them, and its gradient at a temperature.
  *
  * A row is read three times (max, sum of exp, gradient); with V = 49152 it is
  * 192 KiB and stays in the second-level cache. exp runs in float; its sum in
@@ -97,35 +97,36 @@ NR_INLINE size_t first_equal(const float *x, float value, size_t V)
     return i;
 }
 
-NR_INLINE double sum_exp_double(const float *x, float max, size_t V)
+/* Of t x; max is that of x. */
+NR_INLINE double sum_exp_double(const float *x, float max, double t, size_t V)
 {
     vd s = {0};
     double sum = 0;
     size_t i = 0;
     for (; i + VW <= V; i += VW) {
         vf v = vload(x + i);
-        s += vexp_d(vwiden_low(v) - (double)max) + vexp_d(vwiden_high(v) - (double)max);
+        s += vexp_d((vwiden_low(v) - (double)max) * t) + vexp_d((vwiden_high(v) - (double)max) * t);
     }
-    for (; i < V; i++) sum += exp((double)x[i] - (double)max);
+    for (; i < V; i++) sum += exp(((double)x[i] - (double)max) * t);
     return sum + vsum_d(s);
 }
 
-/* sum p_i (log p_i - log q_i) with log p_i = p_i' - lp, log q_i = q_i' - lq. */
-NR_INLINE double divergence_sum(const float *p, const float *q, double lp, double lq, size_t V)
+/* sum p_i (log p_i - log q_i) with log p_i = t p_i' - lp, log q_i = t q_i' - lq. */
+NR_INLINE double divergence_sum(const float *p, const float *q, double lp, double lq, double t, size_t V)
 {
     vd s = {0};
     double sum = 0;
     size_t i = 0;
     for (; i + VW <= V; i += VW) {
         vf pf = vload(p + i), qf = vload(q + i);
-        vd a = vwiden_low(pf) - lp, b = vwiden_low(qf) - lq;
+        vd a = vwiden_low(pf) * t - lp, b = vwiden_low(qf) * t - lq;
         s += vexp_d(a) * (a - b);
-        a = vwiden_high(pf) - lp;
-        b = vwiden_high(qf) - lq;
+        a = vwiden_high(pf) * t - lp;
+        b = vwiden_high(qf) * t - lq;
         s += vexp_d(a) * (a - b);
     }
     for (; i < V; i++) {
-        double a = (double)p[i] - lp, b = (double)q[i] - lq;
+        double a = (double)p[i] * t - lp, b = (double)q[i] * t - lq;
         sum += exp(a) * (a - b);
     }
     return sum + vsum_d(s);
@@ -138,9 +139,9 @@ static void divergence_rows(void *context, size_t task)
     for (size_t r = begin; r < end; r++) {
         const float *p = j->x + r * V, *q = j->q + r * V;
         float max_p = row_max(p, V), max_q = row_max(q, V);
-        double lp = (double)max_p + log(sum_exp_double(p, max_p, V));
-        double lq = (double)max_q + log(sum_exp_double(q, max_q, V));
-        j->nll[r] = divergence_sum(p, q, lp, lq, V);
+        double lp = (double)max_p + log(sum_exp_double(p, max_p, 1, V));
+        double lq = (double)max_q + log(sum_exp_double(q, max_q, 1, V));
+        j->nll[r] = divergence_sum(p, q, lp, lq, 1, V);
         j->same[r] = first_equal(p, max_p, V) == first_equal(q, max_q, V);
     }
 }
@@ -150,3 +151,49 @@ void NR_CPU(divergence, f32)(double *kl, uint8_t *same, const void *p, const voi
     job j = {.nll = kl, .same = same, .x = p, .q = q, .n = n, .V = V, .rows = rows_of_task(V)};
     nr_parallel(tasks_of(n, j.rows), divergence_rows, &j);
 }
+
+/* ---- distillation: the divergence at a temperature, and its gradient ---- */
+
+typedef struct {
+    double *kl;
+    void *d;
+    const float *p, *q;
+    const uint8_t *use;
+    double t, scale;
+    size_t n, V, rows;
+} distil_job;
+
+NR_INLINE void distil_row(const distil_job *j, size_t r, bool bf16)
+{
+    size_t V = j->V;
+    const float *p = j->p + r * V, *q = j->q + r * V;
+    float max_p = row_max(p, V), max_q = row_max(q, V);
+    double sum_p = sum_exp_double(p, max_p, j->t, V), sum_q = sum_exp_double(q, max_q, j->t, V);
+    j->kl[r] = divergence_sum(p, q, (double)max_p * j->t + log(sum_p), (double)max_q * j->t + log(sum_q), j->t, V);
+    if (!j->d) return;
+    void *d = act_at_mut(j->d, r * V, bf16);
+    float t = (float)j->t, to_p = (float)(j->scale / sum_p), to_q = (float)(j->scale / sum_q);
+    NR_EACH(V, {
+        vf a = vexp((rload_n(p, i, m) - max_p) * t) * to_p, b = vexp((rload_n(q, i, m) - max_q) * t) * to_q;
+        astore_n(d, i, aload_n(d, i, m, bf16) + (b - a), m, bf16);
+    });
+}
+
+NR_INLINE void distil_rows(const distil_job *j, size_t task, bool bf16)
+{
+    size_t begin = task * j->rows, end = NR_MIN(begin + j->rows, j->n);
+    for (size_t r = begin; r < end; r++) {
+        j->kl[r] = 0;
+        if (j->use[r]) distil_row(j, r, bf16);
+    }
+}
+
+#define DISTIL(type, bf16)                                                                                             \
+    static void distil_rows_##type(void *context, size_t task) { distil_rows(context, task, bf16); }                   \
+    void NR_CPU(distil, type)(double *kl, void *d_q, const void *p, const void *q, const uint8_t *use,                 \
+                              double temperature, double scale, size_t n, size_t V)                                    \
+    {                                                                                                                  \
+        distil_job j = {kl, d_q, p, q, use, 1 / temperature, scale, n, V, rows_of_task(V)};                            \
+        nr_parallel(tasks_of(n, j.rows), distil_rows_##type, &j);                                                      \
+    }
+NR_CPU_BOTH(DISTIL)

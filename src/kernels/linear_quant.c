@@ -242,7 +242,7 @@ static void few_rows(const nr_product *list, size_t count, nr_dtype to, const vo
 
 /* ---- products ---- */
 
-static bool takes_few(const matrix *m, size_t n) { return !m->back_input && n <= FEW_ROWS; }
+static bool takes_few(const matrix *m, size_t n) { return m->kernels && !m->back_input && n <= FEW_ROWS; }
 
 static nr_status quant_prepare(nr_linear *w, size_t n, bool weight_gradient, nr_error *err)
 {
@@ -331,7 +331,7 @@ nr_status nr_linear_quant_new_on(nr_linear **w, nr_linear_pool *pool, const nr_q
     nr_status st = NR_OK;
     matrix *m = NULL;
     *w = NULL;
-    if (!nr_linear_quant_can(pool->ops, weight))
+    if (kernels && !nr_linear_quant_can(pool->ops, weight))
         return nr_fail(err, NR_E_UNSUPPORTED, "tensor %s: expected a matrix that can stay in its blocks, found %s on %s",
                        weight->name, nr_dtypes[weight->type].name, pool->ops->name);
     NR_TRY(nr_alloc(&m, 1, sizeof *m, "a matrix", err));

@@ -28,7 +28,8 @@ bool nr_linear_quant_can(const nr_ops *ops, const nr_tensor *weight);
 /* The matrix of a tensor, which must stay where it is. bias may be NULL; it is copied. */
 nr_status nr_linear_quant_new(nr_linear **w, nr_linear_pool *pool, size_t out, size_t in, const nr_tensor *weight,
                               const nr_tensor *bias, unsigned uses, nr_error *err);
-/* As nr_linear_quant_new with chosen kernels, for tests and comparisons. */
+/* As nr_linear_quant_new with chosen kernels, for tests and comparisons. NULL: products of few rows take the way of
+ * many, and the tensor may be of any type. */
 nr_status nr_linear_quant_new_on(nr_linear **w, nr_linear_pool *pool, const nr_quant_kernels *kernels, size_t out,
                                  size_t in, const nr_tensor *weight, const nr_tensor *bias, unsigned uses, nr_error *err);
 

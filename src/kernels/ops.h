@@ -78,6 +78,8 @@ struct nr_ops {
 
     /* x (n,C) real = rows ids of table (V,C), which may lie quantised in a file */
     void (*embed)(void *x, const nr_tensor *table, const int32_t *ids, size_t n, size_t C);
+    /* Rows ids of dtable (V,C) real += dx (n,C) real, in the order of the rows */
+    void (*embed_back)(void *dtable, const void *dx, const int32_t *ids, size_t n, size_t C);
 
     /* y (n,C) act = x w / sqrt(mean x^2 + eps); rstd (n) real kept for backward. w (C) real */
     void (*rmsnorm)(void *y, void *rstd, const void *x, const void *w, size_t n, size_t C, double eps);
@@ -112,6 +114,10 @@ struct nr_ops {
                           double scale, size_t n, size_t V);
     /* Of two sets of logits (n,V) real: kl (n) double = KL(p || q); same (n) = equal argmax. */
     void (*divergence)(double *kl, uint8_t *same, const void *p, const void *q, size_t n, size_t V);
+    /* Of rows with use[r] != 0: kl (n) double = KL(softmax(p / T) || softmax(q / T)), d_q (n,V) act or NULL
+     * += (softmax(q / T) - softmax(p / T)) * scale; p, q (n,V) real, T temperature. Others: kl = 0. */
+    void (*distil)(double *kl, void *d_q, const void *p, const void *q, const uint8_t *use, double temperature,
+                   double scale, size_t n, size_t V);
 
     /* z (n) real = xn w + bias; g (n) real = gate(z), 1 for none. xn (n,C) act, w (C) real or NULL: 0, bias real * or NULL */
     void (*gate)(void *g, void *z, const void *xn, const void *w, const void *bias, nr_gate kind, size_t n, size_t C);

@@ -55,6 +55,8 @@ static double cached(const nr_attention *a) { return (double)(a->B * (a->start +
 #define TIMED(X)                                                                                                              \
     X(embed, (void *x, const nr_tensor *table, const int32_t *ids, size_t n, size_t C), (x, table, ids, n, C), 0,              \
       (double)(n * C) * (R + 2))                                                                                              \
+    X(embed_back, (void *dtable, const void *dx, const int32_t *ids, size_t n, size_t C), (dtable, dx, ids, n, C), 0,          \
+      (double)(n * C) * 3 * R)                                                                                                \
     X(rmsnorm, (void *y, void *rstd, const void *x, const void *w, size_t n, size_t C, double eps),                            \
       (y, rstd, x, w, n, C, eps), 0, (double)(n * C) * (R + A))                                                                \
     X(rmsnorm_back, (void *dx, void *dw, const void *dy, const void *x, const void *w, const void *rstd, size_t n, size_t C,   \
@@ -75,6 +77,9 @@ static double cached(const nr_attention *a) { return (double)(a->B * (a->start +
                       size_t V), (nll, d_logits, logits, targets, scale, n, V), 0, (double)(n * V) * (R + (d_logits ? A : 0))) \
     X(divergence, (double *kl, uint8_t *same, const void *p, const void *q, size_t n, size_t V), (kl, same, p, q, n, V), 0,    \
       (double)(n * V) * 2 * R)                                                                                                \
+    X(distil, (double *kl, void *d_q, const void *p, const void *q, const uint8_t *use, double temperature, double scale,      \
+               size_t n, size_t V), (kl, d_q, p, q, use, temperature, scale, n, V), 0,                                        \
+      (double)(n * V) * (2 * R + (d_q ? 2 * A : 0)))                                                                          \
     X(gate, (void *g, void *z, const void *xn, const void *w, const void *bias, nr_gate kind, size_t n, size_t C),             \
       (g, z, xn, w, bias, kind, n, C), 0, (double)(n * C) * A)                                                                \
     X(gate_add, (void *x, double *abs_sum, const void *g, const void *a, bool on_a, size_t n, size_t C),                       \

@@ -22,6 +22,9 @@
     X(loramoe)       \
     X(moe_ct)        \
     X(moextend)      \
+    X(finetune)      \
+    X(ewc)           \
+    X(lwf)           \
     NR_MORE_METHODS(X)
 
 #define NR_X(symbol) extern const nr_method nr_method_##symbol;

@@ -1,7 +1,7 @@
 /*
  * backbone.c - nr_model: a mapped model file, its norms as reals, its matrices
  * packed for products or left in the file's quantised blocks. Immutable once
- * open.
+ * open, but for the packings that it yields to an extension.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -89,6 +89,37 @@ static nr_status load(nr_model *m, nr_error *err)
 done:
     free(row);
     return st;
+}
+
+/* A matrix as a view of the file's tensor that expands for each product, by way of the pool. */
+static nr_status yield(nr_model *m, nr_linear **w, const char *name, bool bias, nr_error *err)
+{
+    char full[160];
+    const nr_tensor *weight, *b = NULL;
+    nr_linear *view;
+    snprintf(full, sizeof full, "%s.weight", name);
+    NR_TRY(need(&weight, m, err, full));
+    snprintf(full, sizeof full, "%s.bias", name);
+    if (bias) NR_TRY(need(&b, m, err, full));
+    NR_TRY(nr_linear_quant_new_on(&view, m->pool, NULL, (*w)->out, (*w)->in, weight, b, NR_PACK_FORWARD, err));
+    m->ops->linear_free(*w);
+    *w = view;
+    return NR_OK;
+}
+
+nr_status nr_model_yield(nr_model *m, const nr_extension *e, nr_error *err)
+{
+    const nr_config *c = m->config;
+    const char *head = c->tied ? "model.embed_tokens" : "lm_head";
+    char name[128], full[160];
+    for (size_t l = 0; l < c->L; l++)
+        for (nr_site s = 0; s < NR_SITES; s++) {
+            snprintf(name, sizeof name, "model.layers.%zu.%s", l, nr_site_tensors[s]);
+            snprintf(full, sizeof full, "%s.weight", name);
+            if (nr_extension_replaces(e, full)) NR_TRY(yield(m, &m->layers[l].site[s], name, nr_site_bias(c, s), err));
+        }
+    snprintf(full, sizeof full, "%s.weight", head);
+    return nr_extension_replaces(e, full) ? yield(m, &m->head, head, false, err) : NR_OK;
 }
 
 nr_status nr_model_open_on(nr_model **out, const char *path, const nr_model_options *opt, const nr_ops *ops, nr_error *err)

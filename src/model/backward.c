@@ -185,7 +185,8 @@ static nr_status attention_back(place *at, nr_error *err)
  * below wants a gradient when only blocks are trained there. */
 static bool ends_at_blocks(const place *at)
 {
-    if (at->d != at->p->lowest || at->own) return false;
+    if (at->d != at->p->lowest || at->own || at->layer->d_norm1 || at->layer->d_norm2 || nr_pass_ends(at->p).d_embedding)
+        return false;
     for (nr_site s = 0; s < NR_SITES; s++)
         if (wants_input(at, s)) return false;
     return !nr_pass_has_prefix(at->p, at->number, at->own) && !nr_pass_any_block(at->p, at->number, at->own, NR_BESIDE_ATTENTION) &&
@@ -200,6 +201,7 @@ void nr_pass_on_depth(nr_pass *p, void (*done)(void *context, size_t depth), voi
 
 nr_status nr_pass_backward(nr_pass *p, const nr_batch *b, nr_error *err)
 {
+    void *d_embedding = nr_pass_ends(p).d_embedding;
     for (size_t d = p->depth; d-- > p->lowest;) {
         place at = {.p = p, .d = d, .n = b->B * b->T, .s = &p->saved[d], .b = b};
         at.layer = nr_pass_layer(p, d, &at.number, &at.own);
@@ -207,6 +209,7 @@ nr_status nr_pass_backward(nr_pass *p, const nr_batch *b, nr_error *err)
         bool last = ends_at_blocks(&at);
         NR_TRY(feed_forward_back(&at, last, err));
         if (!last) NR_TRY(attention_back(&at, err));
+        if (d == 0 && d_embedding) p->ops->embed_back(d_embedding, p->s.dx, b->ids, at.n, p->config->C);
         if (p->depth_done) p->depth_done(p->depth_context, d);
     }
     return NR_OK;

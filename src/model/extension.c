@@ -57,6 +57,13 @@ size_t nr_extension_rank(const nr_extension *e, size_t layer)
     return rank;
 }
 
+bool nr_extension_replaces(const nr_extension *e, const char *name)
+{
+    for (size_t i = 0; e->replaces && i < e->param_count; i++)
+        if (strcmp(e->params[i].name, name) == 0) return true;
+    return false;
+}
+
 double nr_extension_budget(const nr_extension *e)
 {
     return e->settings.extra / 100 * (double)nr_model_weight_count(e->model->config);
@@ -276,6 +283,7 @@ void nr_extension_close(nr_extension *e)
     free(e->grads);
     free(e->layer_on);
     free(e->own);
+    free(e->in_place);
     json_decref(e->record);
     free(e);
 }

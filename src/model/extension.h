@@ -43,6 +43,10 @@ struct nr_extension {
     size_t width;            /* M, R or k */
     nr_layer *own;           /* llama-pro: own layers */
     size_t own_count;
+    bool replaces;           /* trains backbone weights: params that have the names of backbone tensors stand in their place */
+    size_t lowest;           /* replaces: the first layer that gradients must reach; L: none */
+    nr_layer *in_place;      /* (L) replaces: the layers, with what trains and what doesn't */
+    nr_ends ends;            /* replaces: the same of what stands before and behind them */
     char backbone[65];       /* fingerprint it was trained on */
     json_t *record;          /* training record, or NULL */
     void *state;             /* the method's own; freed by method->close */
@@ -97,6 +101,8 @@ struct nr_method {
     const char *source;      /* paper */
     bool gated;              /* rows may leave out what it adds, by gate_threshold */
     double learning_rate;    /* default, for short runs of some 1e5 to 1e6 tokens */
+    bool anchored;           /* the trainer adds lambda / 2 sum F (theta - theta0)^2, F found on old text; params are copies */
+    double lwf_alpha;        /* default weight of the distillation from the backbone, which any method may have */
     /* Settings that the method doesn't leave open get their value. */
     void (*settle)(nr_settings *s);
     /* Declares params with nr_extension_declare and sets width. */
@@ -167,6 +173,8 @@ nr_status nr_extension_train(struct nr_extension *e, nr_error *err);
 nr_status nr_extension_repack(struct nr_extension *e, nr_error *err);
 /* Place of an extended layer among the extended ones: params stand in that order. */
 size_t nr_extension_rank(const struct nr_extension *e, size_t layer);
+/* Whether a parameter stands in the place of the backbone tensor of this name. */
+bool nr_extension_replaces(const struct nr_extension *e, const char *name);
 /* Extra weights that the budget allows: extra / 100 of all backbone weights. */
 double nr_extension_budget(const struct nr_extension *e);
 /* Writes config and weights; record may be NULL. Files appear atomically,

@@ -127,12 +127,12 @@ static void append_cache(nr_pass *p, size_t d, const nr_saved *s, const nr_batch
 
 bool nr_pass_has_prefix(const nr_pass *p, size_t number, bool own)
 {
-    return p->prefix > 0 && !own && p->prefixer->on && p->prefixer->layer_on[number];
+    return p->prefix > 0 && !own && !p->bare && p->prefixer->on && p->prefixer->layer_on[number];
 }
 
 size_t nr_pass_shift(const nr_pass *p)
 {
-    return p->prefix > 0 && p->prefixer->on ? p->prefix : 0;
+    return p->prefix > 0 && !p->bare && p->prefixer->on ? p->prefix : 0;
 }
 
 size_t nr_pass_prefixer(const nr_pass *p)
@@ -310,7 +310,7 @@ nr_status nr_pass_run_layer(nr_pass *p, size_t d, void *x, const nr_batch *b, bo
     const nr_layer *layer = nr_pass_layer(p, d, &at.number, &at.own);
     nr_saved *s = &p->saved[d];
     at.o = again || at.own ? NULL : p->observation;
-    if (at.own && !p->walker->on) { /* a copy that is switched off passes its input on */
+    if (at.own && (p->bare || !p->walker->on)) { /* a copy that is switched off passes its input on */
         if (x != s->x_in) nr_copy(x, s->x_in, b->B * b->T * p->config->C * p->ops->real_size);
         return NR_OK;
     }
@@ -345,12 +345,41 @@ nr_status nr_pass_forward(nr_pass *p, const nr_batch *b, nr_error *err)
         p->observation->n = n;
         for (size_t i = 0; i < c->L * n; i++) p->observation->gate[i] = __builtin_nan("");
     }
-    p->ops->embed(p->saved[0].x_in, p->model->embedding, b->ids, n, c->C);
+    nr_ends ends = nr_pass_ends(p);
+    p->ops->embed(p->saved[0].x_in, ends.embedding, b->ids, n, c->C);
     for (size_t d = 0; d < p->depth; d++) {
         void *x = d + 1 < p->depth ? p->saved[d + 1].x_in : p->x_out;
         /* x_in of a depth that keeps nothing is the next one's too: the layer writes x only after its last read of x_in */
         NR_TRY(nr_pass_run_layer(p, d, x, b, false, err));
     }
-    p->ops->rmsnorm(p->s.final_xn, p->s.final_rstd, p->x_out, p->model->final_norm, n, c->C, c->norm_eps);
+    p->ops->rmsnorm(p->s.final_xn, p->s.final_rstd, p->x_out, ends.final_norm, n, c->C, c->norm_eps);
+    return NR_OK;
+}
+
+/* Marks the rows that are distilled; returns how many. */
+static size_t mark_distilled(nr_pass *p, const nr_batch *b)
+{
+    nr_distil_rows rows = p->opt.distil.rows;
+    size_t count = 0;
+    for (size_t i = 0; i < b->B * b->T; i++) {
+        bool is_new = b->is_new ? b->is_new[i / b->T] : true;
+        p->distilled[i] = rows == NR_DISTIL_ALL || is_new == (rows == NR_DISTIL_NEW);
+        count += p->distilled[i];
+    }
+    return count;
+}
+
+nr_status nr_pass_teach(nr_pass *p, const nr_batch *b, nr_error *err)
+{
+    p->teaches = false;
+    NR_TRY(check_batch(p, b, err));
+    if (!p->distilled) return nr_fail(err, NR_E_USAGE, "distillation: expected a pass with memory for it, found none");
+    if (mark_distilled(p, b) == 0) return NR_OK;
+    p->bare = true;
+    nr_status st = nr_pass_forward(p, b, err);
+    p->bare = false;
+    if (st != NR_OK) return st;
+    nr_copy(p->s.taught, p->s.final_xn, p->rows * p->config->C * p->ops->act_size);
+    p->teaches = true;
     return NR_OK;
 }

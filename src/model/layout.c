@@ -129,6 +129,10 @@ static void lay_out(nr_pass *p)
     p->pos = nr_arena_take(&p->arena, n, sizeof *p->pos);
     p->row_is_new = nr_arena_take(&p->arena, n, 1);
     p->nll = nr_arena_take(&p->arena, n, sizeof *p->nll);
+    if (p->opt.distil.weight > 0) {
+        p->distilled = nr_arena_take(&p->arena, n, 1);
+        p->kl = nr_arena_take(&p->arena, n, sizeof *p->kl);
+    }
     p->plan[1] = p->arena.used - p->plan[0];
     lay_out_shared(p, n);
     p->plan[2] = p->arena.used - p->plan[0] - p->plan[1];
@@ -145,7 +149,7 @@ static void lay_out(nr_pass *p)
 
 bool nr_pass_extends(const nr_pass *p, size_t ext, size_t number, bool own)
 {
-    return !own && p->ext[ext]->on && p->ext[ext]->layer_on[number];
+    return !own && !p->bare && p->ext[ext]->on && p->ext[ext]->layer_on[number];
 }
 
 static bool has_hooks(const nr_method *m)
@@ -160,16 +164,31 @@ static size_t lowest_trained(const nr_pass *p)
         bool own = p->walker && !p->walker->method->layer_at(p->walker, d, &number);
         if (own) return d;
         for (size_t i = 0; i < p->ext_count; i++)
-            if (has_hooks(p->ext[i]->method) && p->ext[i]->layer_on[number]) return d;
+            if ((has_hooks(p->ext[i]->method) && p->ext[i]->layer_on[number]) ||
+                (p->ext[i]->replaces && number >= p->ext[i]->lowest))
+                return d;
     }
     return p->depth;
+}
+
+static bool replaced(const nr_pass *p)
+{
+    return p->replacer && p->replacer->on && !p->bare;
 }
 
 const nr_layer *nr_pass_layer(const nr_pass *p, size_t depth, size_t *number, bool *own)
 {
     *number = depth;
     *own = p->walker && !p->walker->method->layer_at(p->walker, depth, number);
-    return *own ? &p->walker->own[*number] : &p->model->layers[*number];
+    if (*own) return &p->walker->own[*number];
+    return replaced(p) ? &p->replacer->in_place[*number] : &p->model->layers[*number];
+}
+
+nr_ends nr_pass_ends(const nr_pass *p)
+{
+    const nr_model *m = p->model;
+    if (replaced(p)) return p->replacer->ends;
+    return (nr_ends){.embedding = m->embedding, .final_norm = m->final_norm, .head = m->head};
 }
 
 /* ---- life ---- */
@@ -205,6 +224,9 @@ static nr_status set_up(nr_pass *p, const nr_model *m, nr_extension *const *ext,
     NR_TRY(nr_alloc(&p->ext, ext_count + 1, sizeof *p->ext, "extension list", err));
     for (size_t i = 0; i < ext_count; i++) {
         p->ext[i] = ext[i];
+        if (ext[i]->replaces && p->replacer)
+            return nr_fail(err, NR_E_UNSUPPORTED, "extensions: only one of them may replace the backbone's weights, found two");
+        if (ext[i]->replaces) p->replacer = ext[i];
         p->after = p->after || has_after(ext[i]);
         if (ext[i]->method->prefix) {
             if (p->prefixer) return nr_fail(err, NR_E_UNSUPPORTED, "extensions: only one of them may have a prefix, found two");
@@ -242,17 +264,22 @@ static void free_table(const nr_pass *p, void ***lists)
 static nr_status prepare_linears(nr_pass *p, size_t n, nr_error *err)
 {
     const nr_ops *ops = p->ops;
+    nr_ends ends = nr_pass_ends(p);
     for (size_t d = 0; d < p->depth; d++) {
         size_t number;
         bool own;
         const nr_layer *layer = nr_pass_layer(p, d, &number, &own);
         for (nr_site s = 0; s < NR_SITES; s++) NR_TRY(ops->linear_prepare(layer->site[s], n, own && p->opt.train, err));
+        for (nr_site s = 0; !own && s < NR_SITES; s++) /* without the extension */
+            if (layer != &p->model->layers[number]) NR_TRY(ops->linear_prepare(p->model->layers[number].site[s], n, false, err));
     }
     for (size_t i = 0; i < p->ext_count; i++)
-        for (size_t k = 0; k < p->ext[i]->param_count; k++)
-            if (p->ext[i]->params[k].linear)
-                NR_TRY(ops->linear_prepare(p->ext[i]->params[k].linear, n, p->opt.train, err));
-    return ops->linear_prepare(p->model->head, NR_MIN(n, p->head_rows), false, err);
+        for (size_t k = 0; k < p->ext[i]->param_count; k++) {
+            nr_linear *w = p->ext[i]->params[k].linear;
+            if (w && w != ends.head) NR_TRY(ops->linear_prepare(w, n, p->opt.train, err));
+        }
+    NR_TRY(ops->linear_prepare(ends.head, NR_MIN(n, p->head_rows), ends.d_head != NULL, err));
+    return ends.head == p->model->head ? NR_OK : ops->linear_prepare(p->model->head, NR_MIN(n, p->head_rows), false, err);
 }
 
 nr_status nr_pass_new(nr_pass **out, const nr_model *m, nr_extension *const *ext, size_t ext_count,

@@ -13,7 +13,7 @@ nr_status nr_pass_logits(nr_pass *p, const void **logits, size_t row, size_t cou
         return nr_fail(err, NR_E_USAGE, "logits: expected rows within %zu and at most %zu of them, found %zu from %zu",
                        p->rows, p->head_rows, count, row);
     const void *x = nr_at(p, p->s.final_xn, NR_ACT, row * p->config->C);
-    NR_TRY(p->ops->linear(p->model->head, p->s.logits, NR_REAL, x, count, false, err));
+    NR_TRY(p->ops->linear(nr_pass_ends(p).head, p->s.logits, NR_REAL, x, count, false, err));
     *logits = p->s.logits;
     return NR_OK;
 }
@@ -34,6 +34,32 @@ const void *nr_pass_hidden(const nr_pass *p)
     return p->s.final_xn;
 }
 
+/* Tokens of the step that are distilled. */
+static double distilled_tokens(const nr_pass *p, const nr_batch *b)
+{
+    size_t all = b->step_positions ? b->step_positions : b->step_tokens, old = b->step_old_tokens;
+    switch (p->opt.distil.rows) {
+    case NR_DISTIL_NEW: return (double)(all - old);
+    case NR_DISTIL_OLD: return (double)old;
+    case NR_DISTIL_ALL: break;
+    }
+    return (double)all;
+}
+
+/* alpha T^2 mean KL(softmax(z0 / T) || softmax(z / T)): its gradient is alpha T (softmax(z / T) - softmax(z0 / T)) / tokens. */
+static nr_status distil(nr_pass *p, const nr_batch *b, size_t row, size_t count, const void *logits, void *d_logits, nr_error *err)
+{
+    double tokens = distilled_tokens(p, b), T = p->opt.distil.temperature, sum = 0;
+    const void *x = nr_at(p, p->s.taught, NR_ACT, row * p->config->C);
+    NR_TRY(p->ops->linear(p->model->head, p->s.taught_logits, NR_REAL, x, count, false, err));
+    p->ops->distil(p->kl + row, d_logits, p->s.taught_logits, logits, p->distilled + row, T, p->opt.distil.weight * T / tokens, count,
+                   p->config->V);
+    for (size_t i = row; i < row + count; i++) sum += p->kl[i];
+    p->local.distil += sum / tokens;
+    p->local.local_weighted += p->opt.distil.weight * T * T * sum / tokens;
+    return NR_OK;
+}
+
 /* Rows [row, row + count): logits, losses, and d final_xn (real) in block_out. */
 static nr_status chunk(nr_pass *p, const nr_batch *b, size_t row, size_t count, bool backward, nr_error *err)
 {
@@ -42,8 +68,12 @@ static nr_status chunk(nr_pass *p, const nr_batch *b, size_t row, size_t count, 
     NR_TRY(nr_pass_logits(p, &logits, row, count, err));
     void *d_logits = backward ? p->s.d_logits : NULL;
     p->ops->cross_entropy(p->nll + row, d_logits, logits, b->targets + row, 1.0 / (double)b->step_tokens, count, c->V);
+    if (p->teaches) NR_TRY(distil(p, b, row, count, logits, d_logits, err));
     if (!backward) return NR_OK;
-    return p->ops->linear_back_input(p->model->head, nr_at(p, p->s.block_out, NR_REAL, row * c->C), NR_REAL,
+    nr_ends ends = nr_pass_ends(p);
+    const void *x = nr_at(p, p->s.final_xn, NR_ACT, row * c->C);
+    if (ends.d_head) NR_TRY(p->ops->linear_back_weight(ends.head, ends.d_head, NULL, d_logits, x, count, err));
+    return p->ops->linear_back_input(ends.head, nr_at(p, p->s.block_out, NR_REAL, row * c->C), NR_REAL,
                                      p->s.d_logits, count, false, err);
 }
 
@@ -56,6 +86,7 @@ static void add_up(const nr_pass *p, const nr_batch *b, nr_losses *sum)
         sum->targets[p->row_is_new[i]]++;
     }
     for (size_t k = 0; k < NR_COUNT(sum->local); k++) sum->local[k] += p->local.local[k];
+    sum->distil += p->local.distil;
     sum->local_weighted += p->local.local_weighted;
 }
 
@@ -68,11 +99,14 @@ nr_status nr_pass_loss(nr_pass *p, const nr_batch *b, bool backward, nr_losses *
         return nr_fail(err, NR_E_USAGE, "backward: expected a training pass and a count of the step's tokens");
     for (size_t row = 0; row < n; row += p->head_rows)
         NR_TRY(chunk(p, b, row, NR_MIN(p->head_rows, n - row), backward, err));
+    p->teaches = false;
     if (sum) add_up(p, b, sum);
     if (nll) memcpy(nll, p->nll, n * sizeof *nll);
-    if (!backward || p->lowest == p->depth) return NR_OK;
+    nr_ends ends = nr_pass_ends(p);
+    if (!backward || (p->lowest == p->depth && !ends.d_final_norm)) return NR_OK;
     /* final_xn = norm(x_out) */
     memset(p->s.dx, 0, n * c->C * p->ops->real_size);
-    p->ops->rmsnorm_back(p->s.dx, NULL, p->s.block_out, p->x_out, p->model->final_norm, p->s.final_rstd, n, c->C, NULL);
+    p->ops->rmsnorm_back(p->s.dx, ends.d_final_norm, p->s.block_out, p->x_out, ends.final_norm, p->s.final_rstd, n, c->C,
+                         p->s.norm_blocks);
     return nr_pass_backward(p, b, err);
 }

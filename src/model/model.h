@@ -38,6 +38,14 @@ typedef struct {
     char hex[65];                   /* "": not yet */
 } nr_fingerprint;
 
+/* What stands before and behind the layers. */
+typedef struct {
+    const nr_tensor *embedding;     /* (V, C) */
+    const void *final_norm;         /* (C) real */
+    nr_linear *head;                /* (V, C) */
+    void *d_embedding, *d_final_norm, *d_head; /* real or NULL; a tied head's is the embedding's */
+} nr_ends;
+
 struct nr_model {
     nr_model_file *file;
     const nr_config *config;
@@ -58,9 +66,16 @@ struct nr_model {
 nr_status nr_model_open_on(nr_model **out, const char *path, const nr_model_options *opt,
                            const nr_ops *ops, nr_error *err);
 size_t nr_model_weight_count(const nr_config *c);
+struct nr_extension;
 /* Memory of the backbone's matrices and norms for a use: packings, and where matrices stay
- * quantised the file's blocks and one packing a shape. m may be opened for its shapes only. */
-size_t nr_model_matrix_bytes(const nr_model *m, nr_use use, bool quantised, nr_products products);
+ * quantised the file's blocks and one packing a shape. m may be opened for its shapes only.
+ * yields: the matrices that this extension replaces are yielded to it, which leaves the file's pages and one packing a
+ * shape; NULL: none. */
+size_t nr_model_matrix_bytes(const nr_model *m, nr_use use, bool quantised, nr_products products,
+                             const struct nr_extension *yields);
+/* Gives up the packings of the matrices that e replaces: products with them, which only the backbone alone still makes,
+ * expand a matrix each time, with the same bits. No pass over m may be open. */
+nr_status nr_model_yield(nr_model *m, const struct nr_extension *e, nr_error *err);
 /* table real (positions, D): cos (D/2), sin (D/2), computed in float steps as transformers does. */
 void nr_rope_table(void *table, const nr_ops *ops, const nr_config *c, size_t positions);
 
@@ -68,12 +83,20 @@ void nr_rope_table(void *table, const nr_ops *ops, const nr_config *c, size_t po
 
 typedef struct nr_pass nr_pass;
 
+/* Whose rows are held near the backbone's distribution. */
+typedef enum { NR_DISTIL_NEW, NR_DISTIL_OLD, NR_DISTIL_ALL } nr_distil_rows;
+
 typedef struct {
     size_t B, T;             /* largest batch and length of one call */
     bool train;              /* keep what backward needs */
     bool recompute;          /* keep only each layer's input and run the layer again in backward */
     size_t cache_context;    /* > 0: a KV cache of this many positions for B sequences */
     size_t head_rows;        /* rows of a chunk of logits; 0: chosen */
+    struct {
+        double weight;       /* alpha; 0: none, and no memory for it */
+        double temperature;
+        nr_distil_rows rows;
+    } distil;                /* see nr_pass_teach */
 } nr_pass_options;
 
 /* The plan: what nr_pass_new would take. */
@@ -101,7 +124,8 @@ typedef struct {
     size_t targets[2];       /* by domain */
     double local[3];         /* [0] l1, [1] cross-entropy, [2] balance of experts, each already
                                 weighted by its share of the step but not by its own weight */
-    double local_weighted;   /* as it enters the loss */
+    double distil;           /* KL to the backbone at the temperature: its share of the step's mean, unweighted */
+    double local_weighted;   /* as it enters the loss, distillation included */
 } nr_losses;
 
 /* Per layer figures of one call, filled while an observer is set. (L, n) row-major. */
@@ -112,7 +136,6 @@ typedef struct {
     double *gate;            /* g of the (last) gated extension; NaN without */
 } nr_observation;
 
-struct nr_extension;
 nr_status nr_pass_plan_for(nr_pass_plan *plan, const nr_model *m, struct nr_extension *const *ext, size_t ext_count,
                            const nr_pass_options *opt);
 nr_status nr_pass_new(nr_pass **out, const nr_model *m, struct nr_extension *const *ext, size_t ext_count,
@@ -121,6 +144,10 @@ void nr_pass_free(nr_pass *p);
 
 /* Runs the layers. Final normed hidden rows stay in the pass. */
 nr_status nr_pass_forward(nr_pass *p, const nr_batch *b, nr_error *err);
+/* Runs the backbone alone over the batch, extensions off, and keeps its hidden rows: the next nr_pass_loss, after
+ * nr_pass_forward of the same batch, adds alpha T^2 times the mean of KL(softmax(z0 / T) || softmax(z / T)) over the
+ * tokens of the step's rows that opt.distil names. Does nothing where the batch has none. */
+nr_status nr_pass_teach(nr_pass *p, const nr_batch *b, nr_error *err);
 /* Logits real (count, V) of hidden rows [row, row + count), count <= head_rows;
  * owned by the pass, good until the next call. */
 nr_status nr_pass_logits(nr_pass *p, const void **logits, size_t row, size_t count, nr_error *err);

@@ -36,7 +36,8 @@
     X(dx, NR_REAL, n * c->C, false)         /* gradient of the residual */    \
     X(dy, NR_ACT, n * c->C, false)          /* the same as matrix input */    \
     X(norm_blocks, NR_REAL, (n / NR_ROW_BLOCK + 1) * c->C, false)            \
-    X(half, NR_REAL, p->after ? n * c->C : 0, true) /* output of a half with blocks after it; its gradient */
+    X(half, NR_REAL, p->after ? n * c->C : 0, true) /* output of a half with blocks after it; its gradient */ \
+    X(taught, NR_ACT, p->opt.distil.weight > 0 ? n * c->C : 0, true) /* distillation: the backbone's final_xn */
 
 /* The same, in one place: of the FFN, */
 #define NR_FFN_LIST(X)                                                       \
@@ -57,7 +58,8 @@
 /* and of the head. */
 #define NR_HEAD_LIST(X)                                                      \
     X(logits, NR_REAL, p->head_rows * c->V, true)                            \
-    X(d_logits, NR_ACT, p->head_rows * c->V, false)
+    X(d_logits, NR_ACT, p->head_rows * c->V, false)                          \
+    X(taught_logits, NR_REAL, p->opt.distil.weight > 0 ? p->head_rows * c->V : 0, true)
 
 typedef struct {
     void *x_in; /* real (n, C): the residual as it enters */
@@ -75,6 +77,8 @@ struct nr_pass {
     struct nr_extension **ext;
     size_t ext_count;
     const struct nr_extension *walker; /* whose depth/layer_at counts, or NULL */
+    const struct nr_extension *replacer; /* whose weights stand in the place of the backbone's, or NULL */
+    bool bare;                         /* as if every extension were off */
     const struct nr_extension *prefixer; /* whose prefix counts, or NULL */
     size_t prefix;                     /* keys and values before every row, where the prefixer extends */
     size_t joined;                     /* rows of keys with their prefixes when there is no cache, else 0 */
@@ -100,6 +104,9 @@ struct nr_pass {
     int32_t *pos;                      /* (n) */
     uint8_t *row_is_new;               /* (n) */
     double *nll;                       /* (n) */
+    uint8_t *distilled;                /* (n) rows that are distilled; NULL without distillation */
+    double *kl;                        /* (n) */
+    bool teaches;                      /* the next loss has it */
     size_t head_rows;
     size_t prepared;                   /* rows that the linears are prepared for */
     size_t rows;                       /* of the latest forward */
@@ -112,6 +119,8 @@ struct nr_pass {
 
 /* What stands at a depth: the layer, and its backbone number or -1 for an own copy. */
 const nr_layer *nr_pass_layer(const nr_pass *p, size_t depth, size_t *number, bool *own);
+/* What stands before and behind the layers: the backbone's, or in its place an extension's. */
+nr_ends nr_pass_ends(const nr_pass *p);
 /* A hook's view at this depth. */
 nr_hook nr_pass_hook(nr_pass *p, size_t ext, size_t depth, size_t number, const nr_batch *b);
 /* Whether extension i has hooks at backbone layer `number`. */

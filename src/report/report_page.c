@@ -145,7 +145,11 @@ static void cards(nr_buffer *b, const nr_report_data *d, const json_t *r)
         nr_buffer grouped = {0};
         nr_grouped(&grouped, nr_report_number(e, "weights"));
         snprintf(value, sizeof value, "%.1f %%", 100 * share);
-        snprintf(text, sizeof text, "weights added: %s", grouped.data ? grouped.data : "?");
+        /* what trains the backbone's own weights adds none, and can't keep to a budget */
+        double asked = nr_report_number(e, "settings.extra");
+        bool own = nr_report_number(e, "width") == 0;
+        int n = snprintf(text, sizeof text, "weights %s: %s", own ? "trained" : "added", grouped.data ? grouped.data : "?");
+        if (own && 100 * share > 1.05 * asked) snprintf(text + n, sizeof text - (size_t)n, "; the method can't keep to %g %%", asked);
         card(b, "", value, text, NULL);
         nr_buffer_free(&grouped);
     }
@@ -272,7 +276,7 @@ static void title_of(nr_buffer *b, const nr_report_data *d)
 {
     const char *method = nr_report_string(d->extension, "method"), *slash = strrchr(d->run, '/');
     const char *name = slash && slash[1] ? slash + 1 : d->run;
-    nr_buffer_text(b, !method || strcmp(method, "neutral") == 0 ? "Neutral residues" : strcmp(method, "lora") == 0 ? "LoRA" : strcmp(method, "llama-pro") == 0 ? "LLaMA-Pro" : "Extension");
+    nr_buffer_text(b, method ? nr_report_method(method, "Extension") : "Neutral residues");
     nr_buffer_text(b, ": ");
     nr_buffer_text(b, name);
 }

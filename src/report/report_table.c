@@ -215,13 +215,20 @@ static void heading(const table *t)
     if (t->form == NR_TABLE_HTML) nr_buffer_text(t->b, "</thead><tbody>");
 }
 
+const char *nr_report_method(const char *method, const char *other)
+{
+    static const char *const names[][2] = {{"neutral", "Neutral residues"}, {"lora", "LoRA"}, {"llama-pro", "LLaMA-Pro"},
+                                           {"finetune", "Finetuning"},      {"ewc", "EWC"},   {"lwf", "LwF"}};
+    for (size_t i = 0; i < NR_COUNT(names); i++)
+        if (strcmp(method, names[i][0]) == 0) return names[i][1];
+    return other;
+}
+
 static const char *method_label(const json_t *r)
 {
     const char *method = nr_report_string(r, "method");
     if (!method) return "extension";
-    if (strcmp(method, "neutral") == 0) return "neutral res.";
-    if (strcmp(method, "lora") == 0) return "LoRA";
-    return strcmp(method, "llama-pro") == 0 ? "LLaMA-Pro" : "extension";
+    return strcmp(method, "neutral") == 0 ? "neutral res." : nr_report_method(method, "extension");
 }
 
 static void rows(const table *t, const json_t *r)

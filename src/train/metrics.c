@@ -4,7 +4,8 @@
  *
  * metrics.jsonl, one object a line:
  *   kind "step"  step, loss (all of it), lm_loss, lm_loss_old, lm_loss_new (nats a
- *                token; null without such rows), l1, ce, balance (unweighted), local_loss
+ *                token; null without such rows), l1, ce, balance (unweighted), with
+ *                distillation its KL (unweighted), with ewc its loss, local_loss
  *                (weighted, as it enters the loss), local_share (local_loss /
  *                lm_loss), grad_norm (before clipping), learning_rate, old_rows,
  *                tokens (so far), seconds, tokens_per_second
@@ -169,6 +170,8 @@ nr_status nr_metrics_step(nr_trainer *t, const nr_step_result *r, double seconds
     add_number(b, "l1", r->l1);
     add_number(b, "ce", r->ce);
     add_number(b, "balance", r->balance);
+    if (t->s.lwf_alpha > 0) add_number(b, "distillation", r->distil);
+    if (t->fisher) add_number(b, "ewc", r->ewc);
     add_number(b, "local_loss", r->local);
     add_number(b, "local_share", r->local / r->lm);
     add_number(b, "grad_norm", r->norm);
@@ -190,6 +193,8 @@ nr_status nr_metrics_step(nr_trainer *t, const nr_step_result *r, double seconds
     scalar(t, "train/l1", r->l1);
     scalar(t, "train/ce", r->ce);
     scalar(t, "train/balance", r->balance);
+    if (t->s.lwf_alpha > 0) scalar(t, "train/distillation", r->distil);
+    if (t->fisher) scalar(t, "train/ewc", r->ewc);
     scalar(t, "train/local_loss", r->local);
     scalar(t, "train/grad_norm", r->norm);
     scalar(t, "train/learning_rate", r->lr);

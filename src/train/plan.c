@@ -5,7 +5,9 @@
  *
  *   time = steps * tokens * (2 W forward + 2 W backward + 6 E extension
  *          + 14 L T H D / 2 attention) + validations forward, over the rate that
- *          the product reached, times OTHER_WORK
+ *          the product reached, times OTHER_WORK; where backbone weights train, their
+ *          2 W are in place and only the weight gradients' 2 E come on top; a
+ *          distilled step has one more forward pass
  */
 #include <stdlib.h>
 #include <string.h>
@@ -38,37 +40,40 @@ static double text_bytes(const nr_run *run)
     return sum;
 }
 
-static size_t disk_bytes(const nr_run *run, const nr_settings *s, size_t weights, size_t real_size, size_t V)
+static size_t disk_bytes(const nr_run *run, const nr_settings *s, size_t weights, size_t real_size, size_t V, bool anchored)
 {
     double cache = text_bytes(run) / TEXT_PER_TOKEN * (V <= 65536 ? 2 : 4);
     double lines = (double)s->steps / (double)s->logging_steps * 700;
     double files = (double)weights * ((double)(3 * STATES) * (double)real_size + 2 * sizeof(float));
+    if (anchored) files += (double)(weights * real_size);
     return (size_t)(cache + lines + files);
 }
 
 /* ---- time ---- */
 
-static double seconds_of(const nr_model *m, const nr_settings *s, size_t weights, size_t B)
+static double seconds_of(const nr_model *m, const nr_settings *s, const nr_extension *e, size_t B)
 {
     const nr_config *c = m->config;
     double rate = nr_product_rate(m->ops, B * s->context, NR_MIN(c->F, PROBE_SIDE), NR_MIN(c->C, PROBE_SIDE), PROBE_SECONDS);
     if (rate == 0) return 0;
-    double W = (double)nr_model_weight_count(c) - (c->tied ? 0 : (double)(c->V * c->C)), E = (double)weights;
+    double W = (double)nr_model_weight_count(c) - (c->tied ? 0 : (double)(c->V * c->C)), E = e->replaces ? 0 : (double)e->weights;
     double attention = (double)(c->L * c->H * c->D) * (double)s->context * 0.5; /* products of a token, one of two matrices */
-    double step = (double)(s->batch_size * s->context) * (4 * W + 6 * E + 14 * attention);
+    double row = (double)s->context * (4 * W + 6 * E + 14 * attention + (e->replaces ? 2 * (double)e->weights : 0));
+    double step = (double)s->batch_size * (row + (s->lwf_alpha > 0 ? (double)s->context * (2 * W + 4 * attention) : 0));
+    double before = e->method->anchored ? (double)s->ewc_sequences * row : 0;
     double head = 2 * (double)(c->V * c->C);
     double eval = 2 * (double)(nr_validation_rows(s) * s->context) * (2 * W + 2 * E + 4 * attention + head);
     double evals = 2 + (s->eval_steps ? (double)(s->steps / s->eval_steps) : 0);
-    return OTHER_WORK * ((double)s->steps * step + evals * eval) / rate;
+    return OTHER_WORK * (before + (double)s->steps * step + evals * eval) / rate;
 }
 
 /* ---- memory ---- */
 
 /* What one of several ranks takes, rank 0, which takes most. */
-static void add_ranks(nr_plan *plan, const nr_settings *s, size_t weights, size_t real, size_t ranks)
+static void add_ranks(nr_plan *plan, const nr_settings *s, const nr_extension *e, size_t real, size_t ranks)
 {
-    plan->optimizer_bytes = 2 * nr_exchange_share(weights, ranks) * real;
-    plan->exchange_bytes = nr_exchange_bytes(weights, real, s->gradient_exchange == 1, ranks);
+    plan->optimizer_bytes = 2 * nr_exchange_share(e->weights, ranks) * real + nr_fisher_bytes(e, ranks);
+    plan->exchange_bytes = nr_exchange_bytes(e->weights, real, s->gradient_exchange == 1, ranks);
     plan->seconds /= (double)ranks; /* what is sent is not foreseen: it depends on the network */
 }
 
@@ -111,18 +116,22 @@ nr_status nr_plan_make(nr_plan *plan, const nr_model *shapes, const nr_run *run,
     *plan = (nr_plan){0};
     NR_TRY(check_context(shapes, s, err));
     NR_TRY(nr_extension_new(&e, shapes, s, err));
-    nr_pass_options opt = {.B = B, .T = s->context, .train = true, .recompute = s->recompute == 1};
+    nr_pass_options opt = nr_train_pass_options(s, B);
     nr_status st = stand_on(e, below, shapes, run, err);
     if (st == NR_OK && nr_pass_plan_for(&pass, shapes, all, nr_extension_stack(e, all), &opt) != NR_OK)
         st = nr_fail(err, NR_E_USAGE, "plan: a pass of %zu rows of %zu tokens can't be laid out", B, s->context);
     if (st == NR_OK) {
-        plan->weights_bytes = nr_model_matrix_bytes(shapes, NR_USE_TRAIN, s->frozen == 1, (nr_products)s->frozen_products);
+        plan->trained = e->weights;
+        plan->allowed = s->width && !e->replaces ? e->weights : (size_t)nr_extension_budget(e);
+        plan->backbone = nr_model_weight_count(shapes->config);
+        plan->weights_bytes = nr_model_matrix_bytes(shapes, NR_USE_TRAIN, s->frozen == 1, (nr_products)s->frozen_products,
+                                                    nr_train_yields(s, e) ? e : NULL);
         plan->activation_bytes = pass.total + nr_validation_bytes(shapes, s, B, ranks);
         plan->extension_bytes = extension_bytes(e);
         for (size_t i = 0; i < run->stands_on.count; i++) plan->extension_bytes += extension_bytes(below[i]) - below[i]->weights * real; /* no gradients */
-        plan->disk_bytes = disk_bytes(run, s, e->weights, real, shapes->config->V);
-        plan->seconds = seconds_of(shapes, s, e->weights, B);
-        add_ranks(plan, s, e->weights, real, ranks);
+        plan->disk_bytes = disk_bytes(run, s, e->weights, real, shapes->config->V, e->method->anchored);
+        plan->seconds = seconds_of(shapes, s, e, B);
+        add_ranks(plan, s, e, real, ranks);
         plan->total_bytes = plan->weights_bytes + plan->activation_bytes + plan->extension_bytes;
         plan->total_bytes += plan->optimizer_bytes + plan->exchange_bytes;
     }
@@ -134,12 +143,15 @@ nr_status nr_plan_make(nr_plan *plan, const nr_model *shapes, const nr_run *run,
 nr_status nr_trainer_plan(nr_plan *plan, const nr_run *run, const nr_settings *s, nr_error *err)
 {
     nr_model *m;
+    nr_settings settled = *s;
+    const nr_method *method;
     nr_model_options opt = {(nr_compute)s->compute, NR_USE_SHAPES, s->threads, run->hub_folder, NR_FROZEN_AUTO, NR_PRODUCTS_COMPUTE};
     *plan = (nr_plan){0};
     NR_TRY(nr_settings_check(s, err));
-    NR_TRY(nr_train_check_shares(run, s, err));
+    NR_TRY(nr_train_method_defaults(&settled, &method, err));
+    NR_TRY(nr_train_check_shares(run, &settled, err));
     NR_TRY(nr_model_open(&m, run->model, &opt, err));
-    nr_status st = nr_plan_make(plan, m, run, s, err);
+    nr_status st = nr_plan_make(plan, m, run, &settled, err);
     nr_model_close(m);
     return st;
 }
@@ -154,6 +166,10 @@ static void add_bytes(nr_buffer *b, const char *what, size_t bytes)
 char *nr_plan_describe(const nr_plan *p)
 {
     nr_buffer b = {0};
+    nr_buffer_printf(&b, "%-22s %10zu, %.2f %% of the backbone's\n", "weights trained", p->trained,
+                     100 * (double)p->trained / (double)p->backbone);
+    if ((double)p->trained > 1.05 * (double)p->allowed)
+        nr_buffer_printf(&b, "%-22s %10zu: the method can't keep to --extra\n", "        allowed", p->allowed);
     add_bytes(&b, "memory  backbone", p->weights_bytes);
     add_bytes(&b, "        activations", p->activation_bytes);
     add_bytes(&b, "        extension", p->extension_bytes);

@@ -118,7 +118,7 @@ void nr_run_copy_free(nr_run_copy *c)
 /* ---- the folder ---- */
 
 static const char *const run_files[] = {"usage.json", "extension_config.json", "extension.safetensors", "config.json", "metrics.jsonl",
-                                        "events.out.tfevents.nres", "report.html"};
+                                        "events.out.tfevents.nres", "report.html", "fisher.safetensors"};
 
 static bool holds_run(const char *folder)
 {

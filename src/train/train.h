@@ -8,6 +8,7 @@
  *   exchange.c     what travels between ranks
  *   ranks.c        what ranks must have in common, and how they share the rows
  *   train_eval.c   validation of both domains against the backbone
+ *   fisher.c       the loss that holds weights near where they began
  *   checkpoint.c   state/: two generations
  *   metrics.c      metrics.jsonl, log.txt, lines for people
  *   events.c       TensorBoard's event file
@@ -89,6 +90,7 @@ typedef struct {
 /* What a rank adds to the sums of a step. */
 typedef struct {
     nr_losses losses;
+    double held;             /* elastic weight consolidation, over the rank's slices */
     double squares;          /* of the gradient, over the rank's slices */
 } nr_step_sums;
 
@@ -118,6 +120,9 @@ struct nr_trainer {
     int32_t *row, *ids, *targets, *first; /* (T + 1); (B, T); first NULL without a document mask */
     uint8_t *is_new;         /* (B) */
     void *m, *v;             /* real (exchange.owned): AdamW's moments of this rank's slices */
+    void *fisher;            /* real (exchange.owned): F of this rank's slices; NULL: no such loss */
+    float *fisher_read;      /* some rows of theta0 */
+    double *fisher_sums;     /* a row */
     nr_validation val;
     nr_progress_state at;
     /* what it writes */
@@ -183,13 +188,20 @@ nr_status nr_train_open_data(nr_trainer *t, const nr_run *run, nr_error *err);
 /* ---- trainer.c ---- */
 /* How a run opens its backbone. */
 nr_model_options nr_train_model_options(const nr_settings *s);
+/* Settings whose default is the method's own. */
+nr_status nr_train_method_defaults(nr_settings *s, const nr_method **method, nr_error *err);
+/* The pass of a micro-batch; s settled. */
+nr_pass_options nr_train_pass_options(const nr_settings *s, size_t B);
+/* Whether the backbone's matrices that e replaces need no packings of their own: validation alone multiplies with them.
+ * Distillation does at every step. */
+bool nr_train_yields(const nr_settings *s, const nr_extension *e);
 /* Takes the steps of a run on an open model, which it closes in any case, with rows of random ids: for measuring
  * speed. It has no folder: nr_train_step and nr_trainer_close alone may be called. */
 nr_status nr_trainer_random(nr_trainer **out, nr_model *m, const nr_settings *s, nr_error *err);
 
 /* ---- train_step.c ---- */
 typedef struct {
-    double loss, lm, lm_domain[2], l1, ce, balance, local, norm, lr;
+    double loss, lm, lm_domain[2], l1, ce, balance, distil, ewc, local, norm, lr;
     size_t old_rows;
     double exchange_seconds;
     size_t exchange_bytes;
@@ -210,6 +222,21 @@ nr_status nr_validate(nr_trainer *t, nr_error *err);
 double nr_domain_auc(float *old, size_t old_count, float *new_, size_t new_count);
 /* The same by |x| > threshold; leaves |x| in both. */
 double nr_domain_auc_abs(float *old, size_t old_count, float *new_, size_t new_count);
+
+/* ---- fisher.c ---- */
+/* Bytes that it takes on one of so many ranks; 0 where the method has no such loss. */
+size_t nr_fisher_bytes(const nr_extension *e, size_t ranks);
+nr_status nr_fisher_new(nr_trainer *t, nr_error *err);
+/* Old rows that F is found from. */
+size_t nr_fisher_rows(const nr_trainer *t);
+/* F += share times the squared gradient of the mean loss of the row in t->row (and t->first); overwrites the gradients. */
+nr_status nr_fisher_add(nr_trainer *t, double share, nr_error *err);
+/* Finds F at the weights as they are. */
+nr_status nr_fisher_find(nr_trainer *t, nr_error *err);
+/* Finds F and stores it, or reads what a run stored. */
+nr_status nr_fisher_open(nr_trainer *t, nr_error *err);
+/* The loss of the rank's slices; their gradients += its own. */
+double nr_fisher_hold(const nr_trainer *t);
 
 /* ---- checkpoint.c ---- */
 /* The optimizer's state from all ranks to rank 0, who then saves. */
@@ -242,6 +269,7 @@ void nr_event_record(nr_buffer *record, const nr_buffer *values, double wall_tim
 void nr_event_header(nr_buffer *record, double wall_time);
 
 /* ---- plan.c ---- */
+/* s settled. */
 nr_status nr_plan_make(nr_plan *plan, const nr_model *shapes, const nr_run *run, const nr_settings *s, nr_error *err);
 
 #endif

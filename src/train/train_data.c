@@ -11,6 +11,13 @@
 
 #include "train/train.h"
 
+/* Whether old rows are needed beside those that are trained on. */
+static bool wants_old(const nr_settings *s)
+{
+    const nr_method *method = nr_method_find(s->method.s);
+    return method && method->anchored;
+}
+
 nr_status nr_train_check_shares(const nr_run *run, const nr_settings *s, nr_error *err)
 {
     if (s->old_share > 0 && run->train[NR_OLD].count == 0)
@@ -18,6 +25,10 @@ nr_status nr_train_check_shares(const nr_run *run, const nr_settings *s, nr_erro
                        s->old_share);
     if (s->old_share < 1 && run->train[NR_NEW].count == 0)
         return nr_fail(err, NR_E_USAGE, "--old-share %g: expected --new text to draw from, found none", s->old_share);
+    if (wants_old(s) && run->train[NR_OLD].count == 0)
+        return nr_fail(err, NR_E_USAGE, "--method ewc: expected --old text to find the Fisher information from, found none");
+    if (s->lwf_alpha > 0 && s->lwf_rows == NR_DISTIL_OLD && s->old_share == 0)
+        return nr_fail(err, NR_E_USAGE, "--lwf-rows old: expected --old-share above 0, found 0");
     return NR_OK;
 }
 
@@ -44,7 +55,7 @@ static nr_status open_rows(nr_trainer *t, int d, nr_error *err)
     int32_t eos = nr_tokenizer_eos(t->tokenizer);
     double share = valid ? 0 : s->validation_share;
     char what[64];
-    if (train && (d == NR_NEW ? s->old_share < 1 : s->old_share > 0)) {
+    if (train && (d == NR_NEW ? s->old_share < 1 : s->old_share > 0 || wants_old(s))) {
         snprintf(what, sizeof what, "%s training text", nr_domain_names[d]);
         NR_TRY(nr_rows_open(&t->train[d], train, valid, s->context, eos, s->seed, d == NR_NEW, share, false, what, err));
     }

@@ -3,7 +3,7 @@
  * micro-batches of one fixed shape, and the summed gradient is clipped and
  * applied.
  *
- *   loss = sum of nats / targets of the step + local losses of the step
+ *   loss = sum of nats / targets of the step + local losses of the step + the loss of the weights themselves (fisher.c)
  *   clip: g *= min(1, max_norm / (|g| + 1e-6)), |g| over all parameters in order
  *   lr: linear warm-up, then a cosine down to min_lr_ratio of the peak, or constant
  *
@@ -55,6 +55,7 @@ static nr_status run_passes(nr_trainer *t, const nr_step_result *r, nr_losses *s
     for (size_t begin = t->first_row; begin < t->end_row; begin += t->B) {
         bool last = begin + t->B == t->end_row;
         fill(t, begin);
+        if (t->s.lwf_alpha > 0) NR_TRY(nr_pass_teach(t->pass, &batch, err));
         NR_TRY(nr_pass_forward(t->pass, &batch, err));
         nr_pass_on_depth(t->pass, last ? nr_exchange_depth : NULL, &t->exchange);
         NR_TRY(nr_pass_loss(t->pass, &batch, true, sum, NULL, err));
@@ -86,6 +87,7 @@ static void add_losses(nr_losses *sum, const nr_losses *more)
         sum->targets[d] += more->targets[d];
     }
     for (size_t k = 0; k < NR_COUNT(sum->local); k++) sum->local[k] += more->local[k];
+    sum->distil += more->distil;
     sum->local_weighted += more->local_weighted;
 }
 
@@ -95,20 +97,24 @@ static nr_status sum_up(nr_trainer *t, nr_step_result *r, nr_step_sums *mine, nr
     double tokens = (double)(t->s.batch_size * t->s.context);
     nr_losses sum = {0};
     squares_job own = {t, 0};
+    if (t->fisher) mine->held = nr_fisher_hold(t);
     nr_exchange_each(&t->exchange, add_squares, &own);
     mine->squares = own.sum;
     NR_TRY(nr_cluster_gather(t->cluster, t->sums, mine, sizeof *mine, err));
-    double squares = 0;
+    double squares = 0, held = 0;
     for (size_t k = 0; k < nr_train_ranks(t); k++) {
         add_losses(&sum, &t->sums[k].losses);
         squares += t->sums[k].squares;
+        held += t->sums[k].held;
     }
     r->lm = sum.nll / tokens;
     for (int d = 0; d < 2; d++) r->lm_domain[d] = sum.targets[d] ? sum.nll_domain[d] / (double)sum.targets[d] : NAN;
     r->l1 = sum.local[0];
     r->ce = sum.local[1];
     r->balance = sum.local[2];
-    r->local = sum.local_weighted;
+    r->distil = sum.distil;
+    r->ewc = held;
+    r->local = sum.local_weighted + held;
     r->loss = r->lm + r->local;
     r->norm = sqrt(squares);
     return NR_OK;

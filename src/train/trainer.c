@@ -29,15 +29,33 @@ nr_model_options nr_train_model_options(const nr_settings *s)
                               .products = (nr_products)s->frozen_products};
 }
 
+nr_pass_options nr_train_pass_options(const nr_settings *s, size_t B)
+{
+    return (nr_pass_options){.B = B, .T = s->context, .train = true, .recompute = s->recompute == 1,
+                             .distil = {s->lwf_alpha, s->lwf_temperature, (nr_distil_rows)s->lwf_rows}};
+}
+
+bool nr_train_yields(const nr_settings *s, const nr_extension *e)
+{
+    return e->replaces && (s->lwf_alpha == 0 || s->frozen == 1);
+}
+
+nr_status nr_train_method_defaults(nr_settings *s, const nr_method **method, nr_error *err)
+{
+    NR_TRY(nr_method_named(method, s->method.s, err));
+    if ((*method)->settle) (*method)->settle(s);
+    if (s->learning_rate == 0) s->learning_rate = (*method)->learning_rate;
+    if (s->lwf_alpha == 0) s->lwf_alpha = (*method)->lwf_alpha;
+    return NR_OK;
+}
+
 /* Defaults that depend on the method or on each other become values, so that config.json holds what ran. */
 static nr_status settle(nr_trainer *t, bool resumed, nr_error *err)
 {
     nr_settings *s = &t->s;
     const nr_method *method;
     NR_TRY(nr_settings_check(s, err));
-    NR_TRY(nr_method_named(&method, s->method.s, err));
-    if (method->settle) method->settle(s);
-    if (s->learning_rate == 0) s->learning_rate = method->learning_rate;
+    NR_TRY(nr_train_method_defaults(s, &method, err));
     size_t asked = s->micro_batch_size, ranks = nr_train_ranks(t), share = s->batch_size / ranks;
     NR_TRY(nr_train_share_batch(&t->B, s, ranks, resumed, err));
     s->micro_batch_size = t->B;
@@ -101,6 +119,7 @@ static nr_status take_buffers(nr_trainer *t, nr_error *err)
     NR_TRY(nr_exchange_new(&t->exchange, t->cluster, t->e, s->gradient_exchange == 1, err));
     NR_TRY(nr_alloc(&t->m, t->exchange.owned, real, "optimizer", err));
     NR_TRY(nr_alloc(&t->v, t->exchange.owned, real, "optimizer", err));
+    NR_TRY(nr_fisher_new(t, err));
     return nr_validation_new(t, err);
 }
 
@@ -115,11 +134,12 @@ static nr_status check_vocabulary(const nr_trainer *t, const nr_run *run, nr_err
 static nr_status extend_model(nr_trainer *t, nr_error *err)
 {
     NR_TRY(nr_extension_new(&t->e, t->model, &t->s, err));
+    if (nr_train_yields(&t->s, t->e)) NR_TRY(nr_model_yield(t->model, t->e, err));
     NR_TRY(nr_extension_train(t->e, err));
     if (t->below_count > 0) NR_TRY(nr_extension_stand_on(t->e, t->below[t->below_count - 1], err));
     nr_extension *all[NR_STACK_MAX];
     size_t count = nr_extension_stack(t->e, all);
-    nr_pass_options pass = {.B = t->B, .T = t->s.context, .train = true, .recompute = t->s.recompute == 1};
+    nr_pass_options pass = nr_train_pass_options(&t->s, t->B);
     NR_TRY(nr_pass_new(&t->pass, t->model, all, count, &pass, err));
     return take_buffers(t, err);
 }
@@ -226,7 +246,8 @@ static nr_status begin_run(nr_trainer *t, const nr_run *asked, nr_error *err)
     start_anew(t);
     NR_TRY(open_outputs(t, err));
     NR_TRY(nr_train_agree(t, NR_OK, err));
-    return nr_train_pass_on_state(t, true, err);
+    NR_TRY(nr_train_pass_on_state(t, true, err));
+    return nr_fisher_open(t, err);
 }
 
 nr_status nr_trainer_new(nr_trainer **out, const nr_run *run, const nr_settings *s, const nr_listener *l, nr_error *err)
@@ -252,7 +273,8 @@ static nr_status begin_random(nr_trainer *t, nr_model *m, nr_error *err)
     NR_TRY(settle(t, false, err));
     for (int d = 0; d < 2; d++)
         NR_TRY(nr_rows_random(&t->train[d], t->s.context, t->s.batch_size * t->s.steps, m->config->V, t->s.seed + (uint64_t)d, err));
-    return extend_model(t, err);
+    NR_TRY(extend_model(t, err));
+    return t->fisher ? nr_fisher_find(t, err) : NR_OK;
 }
 
 nr_status nr_trainer_random(nr_trainer **out, nr_model *m, const nr_settings *s, nr_error *err)
@@ -331,6 +353,7 @@ static nr_status go_on(nr_trainer *t, const nr_run *run, nr_error *err)
         start_anew(t);
         nr_train_say(t, "no state was saved yet: the run starts from its first step");
     }
+    NR_TRY(nr_fisher_open(t, err));
     return open_outputs(t, err);
 }
 
@@ -576,6 +599,9 @@ void nr_trainer_close(nr_trainer *t)
     free(t->first);
     free(t->m);
     free(t->v);
+    free(t->fisher);
+    free(t->fisher_read);
+    free(t->fisher_sums);
     json_decref(t->config);
     nr_run_unlock(t);
     free(t->folder);

@@ -78,7 +78,7 @@ parallel 4 four-again
 same_run four four-again
 
 # Every method; gradients as bf16, which halves what they take and stays near.
-for method in lora llama-pro; do
+for method in lora llama-pro finetune ewc lwf; do
   trains one-$method "${FLAGS[@]}" --method $method
   parallel 2 two-$method --method $method
   near one-$method two-$method 1e-5

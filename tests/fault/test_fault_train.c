@@ -12,6 +12,7 @@
 #include "data/data.h"
 #include "model/model.h"
 
+static const char *method = "neutral";
 static char folder[256], model_path[300], text_path[300], cache[300], run_path[300], result[340];
 static nr_tokenizer *tokenizer;
 
@@ -107,6 +108,8 @@ static nr_status train(nr_error *err)
     nr_settings s;
     nr_trainer *t;
     nr_settings_default(&s);
+    if (nr_settings_set(&s, "method", method, err) != NR_OK) fail_msg("%s", err->message);
+    s.ewc_sequences = 2;
     s.steps = 3;
     s.warmup_steps = 1;
     s.batch_size = 2;
@@ -143,16 +146,16 @@ static bool run_began(void)
     return nr_path_exists(path);
 }
 
-static void whole_run(void **state)
+/* Failures that far apart, closer together at the start, where each is another one. */
+static void sweep(long stride, size_t least)
 {
-    (void)state;
     nr_buffer want = {0}, got = {0};
     nr_error err;
     size_t errors = 0, resumed = 0;
     if (train(&err) != NR_OK) fail_msg("%s", err.message);
     read_result(&want);
     long n = 0;
-    for (bool fired = true; fired; n += 1 + n / 20) { /* closer together at the start, where each is another one */
+    for (bool fired = true; fired; n += stride + n / 20) {
         assert_int_equal(nr_remove_folder(run_path, NULL), NR_OK);
         fault_arm(n);
         nr_status st = train(&err);
@@ -168,13 +171,28 @@ static void whole_run(void **state)
         assert_int_equal(got.size, want.size);
         assert_memory_equal(got.data, want.data, want.size);
     }
-    if (errors < 60 || resumed < 5) fail_msg("expected more failures than %zu, %zu resumed", errors, resumed);
+    if (errors < least || resumed < 5) fail_msg("expected more failures than %zu, %zu resumed", errors, resumed);
     nr_buffer_free(&want);
     nr_buffer_free(&got);
 }
 
+static void whole_run(void **state)
+{
+    (void)state;
+    method = "neutral";
+    sweep(1, 60);
+}
+
+/* With a Fisher information to keep. */
+static void held_run(void **state)
+{
+    (void)state;
+    method = "ewc";
+    sweep(11, 25);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(token_cache), cmocka_unit_test(whole_run)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(token_cache), cmocka_unit_test(whole_run), cmocka_unit_test(held_run)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,7 +1,8 @@
 /*
  * test_model_grad.c - gradients of the whole tiny model in double, for every
  * method and every switch of the neutral residues: each trained weight against
- * a central difference. Never at the fresh init, where W_out = 0 hides bugs.
+ * a central difference. Never at the fresh init, where W_out = 0 hides bugs and
+ * nothing is distilled.
  */
 #include "../gradients.h"
 
@@ -25,6 +26,27 @@ CASE(lora_recompute, true, true, "method", "lora", "width", "2", "lora_targets",
 CASE(llama_pro, false, false, "method", "llama-pro", "width", "1")
 CASE(llama_pro_recompute, true, true, "method", "llama-pro", "width", "1")
 
+CASE(finetune, false, false, "method", "finetune")
+CASE(finetune_recompute, true, true, "method", "finetune", "layers", "1,3", "train_weights", "layers.*")
+CASE(finetune_some, false, false, "method", "finetune", "train_weights", "layers.1.mlp.*,model.layers.2.self_attn.k_proj.weight,norm")
+CASE(finetune_ends, false, true, "method", "finetune", "train_weights", "embed_tokens")
+CASE(finetune_norms, true, false, "method", "finetune", "train_weights", "*norm")
+CASE(finetune_top, false, false, "method", "finetune", "train_weights", "norm")
+CASE(lwf, false, false, "method", "lwf", "lwf_alpha", "0.7", "layers", "0,3")
+CASE(lwf_old, true, true, "method", "lwf", "lwf_alpha", "5", "lwf_rows", "old", "lwf_temperature", "1.3", "train_weights", "layers.*.mlp.*")
+CASE(lwf_neutral, false, false, "method", "neutral", "width", "4", "lwf_alpha", "3", "lwf_rows", "all")
+CASE(lwf_lora, true, true, "method", "lora", "width", "2", "lwf_alpha", "2")
+CASE(lwf_prefix, false, false, "method", "prefix", "width", "2", "init_scale", "0.5", "lwf_alpha", "2")
+CASE(lwf_houlsby, true, false, "method", "houlsby", "width", "2", "lwf_alpha", "2", "lwf_rows", "all")
+CASE(lwf_llama_pro, false, false, "method", "llama-pro", "width", "1", "lwf_alpha", "2")
+
+static void finetune_biased(void **state)
+{
+    (void)state;
+    gradients_check_shape(tiny_biased_config(), (const char *const[]){"method", "finetune", NULL}, false, false);
+    gradients_check_shape(tiny_biased_config(), (const char *const[]){"method", "finetune", "train_weights", "lm_head", NULL}, false, false);
+    gradients_check_shape(tiny_biased_config(), (const char *const[]){"method", "lwf", "lwf_alpha", "1", "train_weights", "layers.0.*_proj", NULL}, false, true);
+}
 CASE(serial_elu, false, true, "method", "neutral", "width", "5", "gate", "elu", "alpha", "3", "placement", "serial")
 CASE(adapter, false, false, "method", "adapter", "width", "8")
 CASE(adapter_serial, true, false, "method", "adapter", "width", "8", "placement", "serial")
@@ -89,6 +111,10 @@ int main(void)
         cmocka_unit_test(relu_sum), cmocka_unit_test(sigmoid_ce), cmocka_unit_test(sigmoid_ce_l1_a),
         cmocka_unit_test(no_gate), cmocka_unit_test(lora_all),
         cmocka_unit_test(lora_recompute), cmocka_unit_test(llama_pro), cmocka_unit_test(llama_pro_recompute),
+        cmocka_unit_test(finetune), cmocka_unit_test(finetune_recompute), cmocka_unit_test(finetune_some),
+        cmocka_unit_test(finetune_ends), cmocka_unit_test(finetune_norms), cmocka_unit_test(finetune_top),
+        cmocka_unit_test(finetune_biased), cmocka_unit_test(lwf), cmocka_unit_test(lwf_old), cmocka_unit_test(lwf_neutral),
+        cmocka_unit_test(lwf_lora), cmocka_unit_test(lwf_llama_pro), cmocka_unit_test(lwf_prefix), cmocka_unit_test(lwf_houlsby),
         cmocka_unit_test(serial_elu), cmocka_unit_test(adapter), cmocka_unit_test(adapter_serial), cmocka_unit_test(houlsby),
         cmocka_unit_test(houlsby_recompute), cmocka_unit_test(attention), cmocka_unit_test(attention_recompute),
         cmocka_unit_test(prefix), cmocka_unit_test(prefix_recompute), cmocka_unit_test(loramoe), cmocka_unit_test(loramoe_attention),

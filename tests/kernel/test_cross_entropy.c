@@ -54,6 +54,38 @@ static void test_divergence(void **state)
     }
 }
 
+typedef struct {
+    size_t n, V;
+    const uint8_t *use;
+    double temperature;
+    bool gradient;
+} distil_sizes;
+
+static void run_distil(const nr_ops *ops, const void *arg, void *const *in, void *const *out)
+{
+    const distil_sizes *s = arg;
+    ops->distil((double *)out[0], s->gradient ? out[1] : NULL, in[0], in[1], s->use, s->temperature, 3, s->n, s->V);
+}
+
+/* Gradients are added to what stands there; rows that aren't used keep it. */
+static void test_distil(void **state)
+{
+    static const double temperatures[] = {1, 2, 0.7};
+    uint8_t use[67];
+    (void)state;
+    for (size_t r = 0; r < NR_COUNT(use); r++) use[r] = r % 3 != 2;
+    for (size_t i = 0; i < NR_COUNT(list); i++)
+        for (size_t k = 0; k < 6; k++) {
+            distil_sizes s = {list[i][0], list[i][1], use, temperatures[k % 3], k < 3};
+            op_case c = {"distil",
+                         &s,
+                         {{AS_REAL, s.n * s.V, 3, 0, 0}, {AS_REAL, s.n * s.V, 3, 0, 0}},
+                         {{AS_DOUBLE, s.n, 0, 1, 0}, {AS_ACT, s.gradient ? s.n * s.V : 0, 0.5, 1, 0}},
+                         run_distil};
+            check_op(&c);
+        }
+}
+
 /* Two close distributions: KL of 1e-4 and less to six digits, and 0 of equal ones. */
 static void test_close(void **state)
 {
@@ -136,7 +168,7 @@ static void test_argmax(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cross_entropy), cmocka_unit_test(test_divergence),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cross_entropy), cmocka_unit_test(test_divergence), cmocka_unit_test(test_distil),
                                        cmocka_unit_test(test_close), cmocka_unit_test(test_precision),
                                        cmocka_unit_test(test_argmax)};
     return cmocka_run_group_tests(tests, NULL, NULL);

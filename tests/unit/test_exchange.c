@@ -140,7 +140,7 @@ static void find_owners(size_t *owner, const char *method, size_t ranks)
 static void gradients_add_in_order(void **state)
 {
     (void)state;
-    static const char *const methods[] = {"neutral", "lora", "llama-pro"};
+    static const char *const methods[] = {"neutral", "lora", "llama-pro", "finetune"};
     for (size_t k = 0; k < NR_COUNT(methods) * 4 * 2; k++) {
         static const size_t sizes[] = {1, 2, 3, 5};
         size_t ranks = sizes[k / 2 % 4];

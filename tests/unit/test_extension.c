@@ -13,6 +13,8 @@ static const char *const methods[][9] = {
     {"method", "lora", "width", "4"},
     {"method", "lora", "width", "3", "lora_targets", "q,k,v,o,gate,up,down"},
     {"method", "llama-pro", "width", "2"},
+    {"method", "finetune"},
+    {"method", "finetune", "layers", "2", "train_weights", "*.mlp.up_proj,norm"},
     {"method", "adapter", "width", "8"},
     {"method", "adapter", "width", "8", "placement", "serial"},
     {"method", "houlsby", "width", "8"},
@@ -23,7 +25,7 @@ static const char *const methods[][9] = {
     {"method", "moe-ct", "width", "8", "experts", "2"},
     {"method", "moe-ct", "width", "8", "fusion", "sigmoid"},
 };
-enum { IDENTITIES = 12 };
+enum { IDENTITIES = 14 };
 
 static nr_extension *fresh(const nr_model *m, const char *const *settings, bool shake)
 {

@@ -92,7 +92,7 @@ static double *step(const nr_ops *ops, nr_frozen frozen, const char *method, boo
 
 static void test_training(void **state)
 {
-    static const char *const methods[] = {"neutral", "lora", "llama-pro"};
+    static const char *const methods[] = {"neutral", "lora", "llama-pro", "finetune"};
     (void)state;
     for (size_t k = 0; k < table_count; k++)
         for (size_t i = 0; i < NR_COUNT(methods); i++)
@@ -117,8 +117,8 @@ static void test_bytes(void **state)
     const nr_config *c = shapes->config;
     const nr_ops *ops = tables[0];
     unsigned uses = NR_PACK_FORWARD | NR_PACK_BACKWARD_INPUT;
-    size_t packed = nr_model_matrix_bytes(shapes, NR_USE_TRAIN, false, NR_PRODUCTS_COMPUTE);
-    size_t quantised = nr_model_matrix_bytes(shapes, NR_USE_TRAIN, true, NR_PRODUCTS_COMPUTE);
+    size_t packed = nr_model_matrix_bytes(shapes, NR_USE_TRAIN, false, NR_PRODUCTS_COMPUTE, NULL);
+    size_t quantised = nr_model_matrix_bytes(shapes, NR_USE_TRAIN, true, NR_PRODUCTS_COMPUTE, NULL);
     size_t expected = (2 * c->L + 1) * c->C * sizeof(float), shape[5][2] = {{32, 32}, {16, 32}, {64, 32}, {32, 64}, {V, 32}};
     for (size_t i = 0; i < 5; i++) expected += ops->linear_bytes(ops, shape[i][0], shape[i][1], uses); /* one of each shape */
     size_t layer = 2 * 32 * 32 + 2 * 16 * 32 + 2 * 64 * 32 + 32 * 64;                                  /* Q4_1: 20 bytes of 32 */
@@ -126,7 +126,7 @@ static void test_bytes(void **state)
     assert_non_null(head);
     assert_int_equal(quantised, expected + c->L * layer / 32 * 20 + head->size);
     assert_true(quantised < packed);
-    assert_int_equal(nr_model_matrix_bytes(shapes, NR_USE_SHAPES, true, NR_PRODUCTS_COMPUTE), 0);
+    assert_int_equal(nr_model_matrix_bytes(shapes, NR_USE_SHAPES, true, NR_PRODUCTS_COMPUTE, NULL), 0);
     nr_model_close(shapes);
 }
 
@@ -293,7 +293,7 @@ static void test_threshold(void **state)
 
 static void test_quantised_extension(void **state)
 {
-    static const char *const methods[] = {"neutral", "lora", "llama-pro"};
+    static const char *const methods[] = {"neutral", "lora", "llama-pro", "finetune"};
     nr_error err = {0};
     (void)state;
     for (size_t k = 0; k < table_count; k++)
@@ -305,7 +305,8 @@ static void test_quantised_extension(void **state)
             tiny_ok(nr_extension_quantise(e, &err), &err); /* a second time is nothing */
             float *after = session_logits(m, e, 60, 8);
             double d = distance(after, before, 9 * V), away = distance(base, before, 9 * V);
-            if (!(d > 0 && d < 0.1 && d < away / 3)) fail_msg("%s in Q8_0: logits differ by %g, without it by %g", methods[i], d, away);
+            bool all = strcmp(methods[i], "finetune") == 0; /* every matrix is rounded, the head too */
+            if (!(d > 0 && d < (all ? 0.2 : 0.1) && d < away / 3)) fail_msg("%s in Q8_0: logits differ by %g, without it by %g", methods[i], d, away);
             assert_int_equal(nr_extension_save(e, "/tmp/nres-never", &err), NR_E_USAGE);
             assert_int_equal(nr_extension_train(e, &err), NR_E_USAGE);
             free(before), free(base), free(after);
