@@ -240,7 +240,7 @@ static nr_status cut_words(const nr_list *from, const char ***items, size_t *cou
     for (const char *p = b.data; p && *p; p++) n += *p == ',';
     NR_TRY(nr_alloc(items, n + 1, sizeof **items, "names of tasks", err));
     char *rest = NULL;
-    for (char *word = strtok_r(*storage, ",", &rest); word; word = strtok_r(NULL, ",", &rest)) (*items)[(*count)++] = word;
+    for (char *word = b.data ? strtok_r(b.data, ",", &rest) : NULL; word; word = strtok_r(NULL, ",", &rest)) (*items)[(*count)++] = word;
     return NR_OK;
 }
 
