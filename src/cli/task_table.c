@@ -104,7 +104,7 @@ void nr_cli_print_task_list(const json_t *list)
     const json_t *task, *format;
     json_array_foreach(list, i, task) {
         const json_t *splits = json_object_get(json_object_get(task, "splits"), "questions");
-        printf("%-20s %s\n%22sfile %s_%s.jsonl; ", text(task, "task"), text(task, "about"), "",
+        printf("%-20s %s\n  %s_%s.jsonl: ", text(task, "task"), text(task, "about"),
                json_string_value(json_array_get(json_object_get(task, "files"), 0)), json_string_value(json_array_get(splits, 0)));
         json_array_foreach(json_object_get(task, "formats"), k, format) printf("%s%s", k ? ", " : "", json_string_value(format));
         putchar('\n');
