@@ -70,15 +70,13 @@ static void print_olmes(const json_t *tasks, size_t i, bool extended)
     putchar('\n');
 }
 
-static void print_ground(const json_t *task, bool extended)
+static void print_ground(const json_t *task)
 {
-    printf("  %s:%s: %s", text(task, "task"), text(task, "format"), text(task, "file"));
-    if (extended) printf(", %lld of %lld questions", whole(task, "items"), whole(task, "rows"));
-    else printf(", of %lld questions", whole(task, "rows"));
-    if (whole(task, "shots"))
-        printf(", %lld examples (%s) of %s", whole(task, "shots"), text(task, "shots_from"), text(task, "examples_file"));
+    printf("\n%s:%s, %lld of %lld questions", text(task, "task"), text(task, "format"), whole(task, "items"), whole(task, "rows"));
     if (whole(task, "cut")) printf(", %lld prompts cut on the left", whole(task, "cut"));
-    printf("; %.1f s\n", json_number_value(json_object_get(task, "seconds")));
+    printf(", %.1f s\n  %s\n", json_number_value(json_object_get(task, "seconds")), text(task, "file"));
+    if (whole(task, "shots"))
+        printf("  %lld examples (%s) of %s\n", whole(task, "shots"), text(task, "shots_from"), text(task, "examples_file"));
 }
 
 void nr_cli_print_tasks(const json_t *o)
@@ -94,8 +92,7 @@ void nr_cli_print_tasks(const json_t *o)
         print_olmes(tasks, i, extended);
     }
     if (extended) puts("\nPer cent correct; the differences are paired, question by question.");
-    putchar('\n');
-    json_array_foreach(tasks, i, task) print_ground(task, extended);
+    json_array_foreach(tasks, i, task) print_ground(task);
 }
 
 void nr_cli_print_task_list(const json_t *list)

@@ -18,7 +18,7 @@ says out '"task": "hellaswag"'
 # the backbone alone: a line a decision, files of results
 expect 0 "$NRES" eval -m model --tasks arc_challenge,mmlu piqa:paper --shots 1 --task-data "$data" -q -o results
 [ ! -s err ] || fail "-q prints on stderr"
-head -n 12 out >table
+head -n 9 out >table
 [ "$(wc -L <table)" -le 80 ] || { cat table; fail "a table wider than 80 columns"; }
 for text in arc_challenge acc_norm mmlu piqa:paper acc_per_char 'random' '+-'; do says out "$text"; done
 results=$(echo results/backbone/results_*.json)
@@ -44,8 +44,10 @@ says err 'its first 5 stand in for them'
 # both models in one command
 printf 'Le chat dort.\nIl pleut.\n\nLa nuit tombe sur la ville et sur le port.\n' >fr.txt
 printf 'The cat sleeps.\nIt rains.\n\nNight falls on the town and on the harbour.\n' >en.txt
-expect 0 "$NRES" extend -m model --new fr.txt --old en.txt -o run -q --steps 2 --batch-size 2 -c 16 --new-validation fr.txt \
-  --old-validation en.txt --eval-steps 0 --save-every 2 --width 8 --lr 0.02 --warmup-steps 1
+printf 'Le pain sort du four et la rue sent bon.\n' >fr2.txt
+printf 'The bread is done and the street smells good.\n' >en2.txt
+expect 0 "$NRES" extend -m model --new fr.txt --old en.txt -o run -q --steps 2 --batch-size 2 -c 16 --new-validation fr2.txt \
+  --old-validation en2.txt --eval-steps 0 --save-every 2 --width 8 --lr 0.02 --warmup-steps 1
 expect 0 "$NRES" eval -m model -x run --tasks hellaswag --task-data "$data" -q -o both
 head -n 6 out >table
 [ "$(wc -L <table)" -le 80 ] || { cat table; fail "a table wider than 80 columns"; }
@@ -73,7 +75,7 @@ expect 2 "$NRES" eval -m model --limit 3
 says err 'need --tasks'
 expect 2 "$NRES" eval -m model --tasks piqa --shots x
 says err '--shots: expected a whole number'
-expect 2 "$NRES" eval -m model --tasks piqa file.txt
+expect 2 "$NRES" eval -m model file.txt --tasks piqa
 says err 'takes no files beside it'
 expect 1 "$NRES" eval -m model --tasks piqa --task-data own
 says err 'expected a file of questions in own'
