@@ -11,6 +11,7 @@
 MODEL is a GGUF file or a folder. Needs lm-eval 0.4.13, torch, transformers, gguf.
 """
 import argparse
+import functools
 import glob
 import json
 import os
@@ -112,15 +113,21 @@ def config_of(task, data):
             "dataset_kwargs": {"data_files": files}}
 
 
+@functools.cache
+def task_manager():
+    """Reads thousands of definitions once."""
+    from lm_eval.tasks import TaskManager
+    return TaskManager()
+
+
 def harness(lm, task, shots, data, limit, metrics=None):
     import lm_eval
-    from lm_eval.tasks import TaskManager
     config = config_of(task, data)
     if metrics:
         config["metric_list"] = [{"metric": m, "aggregation": "mean", "higher_is_better": True} for m in metrics]
     with tempfile.TemporaryDirectory() as cache:
         config["dataset_kwargs"]["cache_dir"] = cache
-        manager = TaskManager()
+        manager = task_manager()
         made = manager._factory.build(manager._entry(config["task"]), overrides=config, registry=manager._index)
         began = time.time()
         out = lm_eval.simple_evaluate(model=lm, tasks=[made], num_fewshot=shots, limit=limit, log_samples=True,

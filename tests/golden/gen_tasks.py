@@ -148,8 +148,8 @@ def main():
                 case = one(lm, task, shots, OUT)
             made["cases"].append(case)
             print(task, shots, case["figures"], flush=True)
-    text = json.dumps(made, indent=1)
-    open(f"{OUT}/golden.json", "w").write(text + "\n")
+            with open(f"{OUT}/golden.json", "w", encoding="utf-8") as f:
+                f.write(json.dumps(made, indent=1) + "\n")
 
 
 main()
