@@ -39,3 +39,10 @@ install(FILES ${PROJECT_BINARY_DIR}/nres.completion.bash
   DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME nres)
 install(FILES ${PROJECT_BINARY_DIR}/nres.completion.zsh
   DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/vendor-completions RENAME _nres)
+
+# Definitions of tasks. A build finds those of the source tree through a link beside the program.
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/tasks/ DESTINATION ${CMAKE_INSTALL_DATADIR}/nres/tasks FILES_MATCHING PATTERN "*.json")
+file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/share/nres)
+file(CREATE_LINK ${PROJECT_SOURCE_DIR}/tasks ${PROJECT_BINARY_DIR}/share/nres/tasks SYMBOLIC)
+file(RELATIVE_PATH NRES_TASKS ${CMAKE_INSTALL_FULL_BINDIR} ${CMAKE_INSTALL_FULL_DATADIR}/nres/tasks)
+target_compile_definitions(nres_program PRIVATE NRES_TASKS="${NRES_TASKS}")

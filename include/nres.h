@@ -398,6 +398,33 @@ nr_status nr_evaluate(char **json, const nr_model *m, const nr_tokenizer *t, nr_
 nr_status nr_token_gates(char **json, const nr_model *m, const nr_tokenizer *t, nr_extension *e,
                          const char *const *texts, size_t count, nr_error *err);
 
+/* ---- task scores --------------------------------------------------------- */
+
+typedef struct {
+    const char *const *tasks;       /* "arc_challenge", or with its format "mmlu:paper" */
+    size_t task_count;
+    const char *const *definitions; /* folders of definitions (docs/TASKS.md); the first that has a task counts */
+    size_t definition_count;
+    const char *const *data;        /* folders of the tasks' files */
+    size_t data_count;
+    const char *format;             /* of tasks named without one; NULL: "harness"; "olmes": both of its formulations */
+    const size_t *shots;            /* examples before a question; NULL: as the format says */
+    size_t limit;                   /* the first so many questions of a task, or of each of its groups; 0: all */
+    size_t context;                 /* 0: the model's; longer prompts lose their beginning */
+    size_t batch_tokens;            /* tokens of a pass; 0: 1024 */
+    const char *output;             /* folder that gets MODEL/results_*.json and MODEL/samples_*.jsonl; NULL: none */
+    bool separate;                  /* compute what requests share once for each of them: to check the sharing */
+} nr_task_options;
+
+/* Scores multiple-choice tasks with the backbone and, where e is not NULL, with the extension: every choice's
+ * log-likelihood as the continuation of its question. *json (malloc'ed, the caller frees) is what `nres eval --tasks
+ * --json` prints: a list "tasks" of objects with "task", "format", "shots", "items", "primary" (a metric's name), and
+ * for "backbone", "extended" and their paired "difference" every metric with its standard error NAME_stderr. */
+nr_status nr_score_tasks(char **json, const nr_model *m, const nr_tokenizer *t, nr_extension *e, const nr_task_options *opt,
+                         const nr_listener *l, nr_error *err);
+/* What the folders define: [{"task", "about", "formats", "files", "splits", "definition"}]. */
+nr_status nr_list_tasks(char **json, const char *const *definitions, size_t count, nr_error *err);
+
 /* ---- generation ---------------------------------------------------------- */
 
 typedef struct nr_session nr_session;

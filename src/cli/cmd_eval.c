@@ -1,12 +1,15 @@
 /*
  * cmd_eval.c - nres eval: how well a model predicts files, before and after an
- * extension. A table of 80 columns, or the JSON of nr_evaluate as it is.
+ * extension, or with --tasks how many questions it answers. A table of 80
+ * columns, or the JSON of nr_evaluate or nr_score_tasks as it is.
  */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/opened.h"
+#include "cli/task_table.h"
 
 extern const nr_command nr_command_eval;
 
@@ -15,6 +18,11 @@ static const char *text_field = "text", *documents = "auto", *gates_path;
 static size_t context, stride, max_documents, batch_tokens;
 static nr_list old_files, new_files, texts;
 static bool json, layers, quiet;
+/* tasks */
+static nr_list task_words, data_folders, definition_folders;
+static const char *format, *output, *shots_text;
+static size_t limit;
+static bool list_tasks;
 
 static const nr_option options[] = {
     {"model", 'm', 's', "MODEL", "backbone: a GGUF file, a folder or ORG/NAME in the Hugging Face cache", &opened.model_path, 0, 0},
@@ -27,6 +35,14 @@ static const nr_option options[] = {
     {"text-field", 0, 's', "NAME", "field of a JSONL row that holds the text [text]", &text_field, 0, 0},
     {"max-documents", 0, 'u', "N", "score the first N documents of a file; 0: all [0]", &max_documents, 0, 0},
     {"batch-tokens", 0, 'u', "N", "tokens of a pass; 0: 2048 [0]", &batch_tokens, 0, 1e9},
+    {"tasks", 0, 'l', "NAME", "tasks to score instead of files, also as A,B,C; NAME:FORMAT for another format", &task_words, 0, 0},
+    {"task-data", 0, 'l', "FOLDER", "where the tasks' files lie [.]", &data_folders, 0, 0},
+    {"task-path", 0, 'l', "FOLDER", "definitions of tasks, before those that come with nres", &definition_folders, 0, 0},
+    {"format", 0, 's', "F", "format of the tasks: harness, olmes, olmes-cloze, olmes-choice, paper or a definition's own [harness]", &format, 0, 0},
+    {"shots", 0, 's', "N", "examples before a question [as the format says]", &shots_text, 0, 0},
+    {"limit", 0, 'u', "N", "the first N questions of a task, or of each of its subjects; 0: all [0]", &limit, 0, 0},
+    {"output", 'o', 's', "FOLDER", "write the tasks' results_*.json and samples_*.jsonl to FOLDER/backbone and FOLDER/extended", &output, 0, 0},
+    {"list-tasks", 0, 'b', NULL, "print the tasks that are defined", &list_tasks, 0, 0},
     {"threads", 't', 'u', "N", "threads; 0: as many as cores [0]", &opened.threads, 0, 4096},
     {"compute", 0, 's', "TYPE", "type of matrix products: auto, fp32 or bf16 [auto]", &opened.compute, 0, 0},
     {"frozen", 0, 's', "F", "the backbone's quantised matrices: packed, or quantised (kept in the file's blocks) [packed]", &opened.frozen, 0, 0},
@@ -193,9 +209,110 @@ static nr_status write_gates(nr_error *err)
     return st;
 }
 
+/* ---- tasks ---- */
+
+/* share/nres/tasks beside the program of a build, or where `cmake --install` puts it; malloc'ed, NULL: nowhere. */
+static char *own_definitions(void)
+{
+    static const char *const folders[] = {"share/nres/tasks", NRES_TASKS};
+    char self[4096];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n <= 0) return NULL;
+    self[n] = '\0';
+    char *slash = strrchr(self, '/');
+    if (slash) slash[1] = '\0';
+    for (size_t i = 0; i < NR_COUNT(folders); i++) {
+        char *path = nr_format("%s%s", self, folders[i]);
+        if (path && nr_path_is_folder(path)) return path;
+        free(path);
+    }
+    return NULL;
+}
+
+/* A list's words, cut at commas. `storage` keeps the pieces. */
+static nr_status cut_words(const nr_list *from, const char ***items, size_t *count, char **storage, nr_error *err)
+{
+    nr_buffer b = {0};
+    size_t n = 0;
+    for (size_t i = 0; i < from->count; i++) nr_buffer_printf(&b, "%s%s", i ? "," : "", from->items[i]);
+    if (b.failed) return nr_fail(err, NR_E_MEMORY, "out of memory for the tasks' names");
+    *storage = b.data;
+    for (const char *p = b.data; p && *p; p++) n += *p == ',';
+    NR_TRY(nr_alloc(items, n + 1, sizeof **items, "names of tasks", err));
+    char *rest = NULL;
+    for (char *word = b.data ? strtok_r(b.data, ",", &rest) : NULL; word; word = strtok_r(NULL, ",", &rest)) (*items)[(*count)++] = word;
+    return NR_OK;
+}
+
+static void print_json(const char *result, void (*print)(const json_t *))
+{
+    json_t *o = json ? NULL : json_loads(result, 0, NULL);
+    nr_cli_live_end();
+    if (json) puts(result);
+    else if (o) print(o);
+    json_decref(o);
+}
+
+static nr_status score(const nr_task_options *opt, nr_error *err)
+{
+    char *result;
+    NR_TRY(nr_score_tasks(&result, opened.model, opened.tokenizer, opened.extension, opt, nr_cli_listener(quiet), err));
+    print_json(result, nr_cli_print_tasks);
+    free(result);
+    return NR_OK;
+}
+
+static nr_status list_all(const nr_task_options *opt, nr_error *err)
+{
+    char *result;
+    NR_TRY(nr_list_tasks(&result, opt->definitions, opt->definition_count, err));
+    print_json(result, nr_cli_print_task_list);
+    free(result);
+    return NR_OK;
+}
+
+/* Scores the tasks, or lists them. */
+static nr_status run_tasks(nr_error *err)
+{
+    static const char *here = ".";
+    const char **names = NULL, **definitions = NULL;
+    char *storage = NULL, *own = own_definitions();
+    size_t shots = shots_text ? (size_t)strtoull(shots_text, NULL, 10) : 0;
+    nr_task_options opt = {.data = data_folders.count ? data_folders.items : &here, .data_count = NR_MAX(data_folders.count, (size_t)1),
+                           .format = format, .shots = shots_text ? &shots : NULL, .limit = limit, .context = context,
+                           .batch_tokens = batch_tokens, .output = output};
+    nr_status st;
+    NR_GO(cut_words(&task_words, &names, &opt.task_count, &storage, err));
+    NR_GO(nr_alloc(&definitions, definition_folders.count + 1, sizeof *definitions, "folders", err));
+    for (size_t i = 0; i < definition_folders.count; i++) definitions[opt.definition_count++] = definition_folders.items[i];
+    if (own) definitions[opt.definition_count++] = own;
+    opt.tasks = names;
+    opt.definitions = definitions;
+    st = list_tasks ? list_all(&opt, err) : score(&opt, err);
+done:
+    free(names);
+    free(storage);
+    free(definitions);
+    free(own);
+    return st;
+}
+
+static int check_tasks(const nr_list *words)
+{
+    if (words->count || old_files.count || new_files.count || gates_path)
+        return nr_cli_usage(&nr_command_eval, "--tasks takes no files beside it: its own lie in --task-data FOLDER");
+    if (shots_text && (!*shots_text || strlen(shots_text) > 3 || strspn(shots_text, "0123456789") != strlen(shots_text)))
+        return nr_cli_usage(&nr_command_eval, "--shots: expected a whole number from 0 to 999, found \"%.80s\"", shots_text);
+    return opened.model_path ? 0 : nr_cli_usage(&nr_command_eval, "-m MODEL is needed");
+}
+
 static int check_words(const nr_list *words)
 {
     bool files = words->count || old_files.count || new_files.count;
+    if (list_tasks) return 0;
+    if (task_words.count) return check_tasks(words);
+    if (data_folders.count || definition_folders.count || format || shots_text || limit || output)
+        return nr_cli_usage(&nr_command_eval, "--task-data, --task-path, --format, --shots, --limit and --output need --tasks");
     if (!opened.model_path) return nr_cli_usage(&nr_command_eval, "-m MODEL is needed");
     if (!files && !gates_path) return nr_cli_usage(&nr_command_eval, "files to score are needed");
     if (gates_path && !opened.extension_paths.count) return nr_cli_usage(&nr_command_eval, "--token-gates needs -x EXT");
@@ -213,7 +330,8 @@ static int run(int argc, char **argv)
     if ((code = check_words(&words))) return code;
     nr_settings_default(&s);
     nr_status st = nr_settings_set(&s, "documents", documents, &err);
-    if (st == NR_OK) st = nr_opened_open(&opened, &err);
+    if (st == NR_OK && !list_tasks) st = nr_opened_open(&opened, &err);
+    if (st == NR_OK && (task_words.count || list_tasks)) st = run_tasks(&err);
     if (st == NR_OK && words.count + old_files.count + new_files.count) st = evaluate(&words, &s, &err);
     if (st == NR_OK && gates_path) st = write_gates(&err);
     if (st != NR_OK) code = nr_cli_fail(&err);
@@ -223,10 +341,13 @@ static int run(int argc, char **argv)
 
 const nr_command nr_command_eval = {
     .name = "eval",
-    .summary = "score text files: perplexity and bits per byte, before and after an extension",
-    .usage = "nres eval -m MODEL [-x EXT] [FILE...] [--old FILE...] [--new FILE...]",
+    .summary = "score text files (bits per byte) or tasks (questions answered), before and after an extension",
+    .usage = "nres eval -m MODEL [-x EXT] [FILE...] [--old FILE...] [--new FILE...] | --tasks NAME... [--task-data FOLDER...]",
     .examples = "nres eval -m SmolLM2-135M-Instruct.Q4_1.gguf pubmed.jsonl\n"
-                "nres eval -m MODEL -x runs/french --old en.jsonl --new fr.jsonl --layers",
+                "nres eval -m MODEL -x runs/french --old en.jsonl --new fr.jsonl --layers\n"
+                "nres eval --list-tasks\n"
+                "nres eval -m MODEL -x runs/french --tasks arc_challenge,arc_fr,hellaswag --task-data tasks --limit 100\n"
+                "nres eval -m MODEL --tasks mmlu commonsense_qa:paper --format olmes --task-data tasks -o results",
     .run = run,
     .options = option_list,
 };

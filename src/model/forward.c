@@ -112,15 +112,27 @@ static nr_status sites(nr_pass *p, const place *at, const output *list, size_t c
     return NR_OK;
 }
 
-/* Copies the new keys and values behind those already in the cache. */
-static void append_cache(nr_pass *p, size_t d, const nr_saved *s, const nr_batch *b)
+/* Copies rows [from, from + count) of the new keys and values to position `to` of sequence i's cache. */
+static void put_cache(nr_pass *p, size_t d, const nr_saved *s, size_t i, size_t from, size_t count, size_t to)
 {
-    size_t row = p->config->K * p->config->D * p->ops->act_size, context = p->prefix + p->opt.cache_context;
-    for (size_t i = 0; i < b->B; i++) {
-        size_t to = (i * context + p->prefix + b->start) * row, from = i * b->T * row;
-        memcpy((char *)p->cache_k[d] + to, (char *)s->k + from, b->T * row);
-        memcpy((char *)p->cache_v[d] + to, (char *)s->v + from, b->T * row);
+    size_t row = p->config->K * p->config->D * p->ops->act_size;
+    to += i * (p->prefix + p->opt.cache_context) + p->prefix;
+    memcpy((char *)p->cache_k[d] + to * row, (char *)s->k + from * row, count * row);
+    memcpy((char *)p->cache_v[d] + to * row, (char *)s->v + from * row, count * row);
+}
+
+/* Stretch after stretch through the one cache, whose keys and values are k and v; padding attends nothing. */
+static void attention_stretches(nr_pass *p, size_t d, nr_saved *s, const void *k, const void *v, nr_attention a, const nr_batch *b)
+{
+    size_t row = 0, width = p->config->H * p->config->D, shared = a.start;
+    for (size_t i = 0; i < b->stretch_count; row += b->stretches[i++].length) {
+        put_cache(p, d, s, 0, row, b->stretches[i].length, b->stretches[i].start);
+        a.Tq = b->stretches[i].length;
+        a.start = shared + b->stretches[i].start;
+        p->ops->attention(nr_at(p, s->attended, NR_ACT, row * width), NULL, nr_at(p, s->q, NR_ACT, row * width), k, v, &a,
+                          p->s.attention);
     }
+    memset(nr_at(p, s->attended, NR_ACT, row * width), 0, (b->T - row) * width * p->ops->act_size);
 }
 
 /* ---- a prefix of keys and values ---- */
@@ -179,7 +191,7 @@ static void read_cache(nr_pass *p, size_t d, size_t number, bool own, const nr_s
 {
     size_t row = p->config->K * p->config->D, rows = p->prefix + p->opt.cache_context;
     bool prefix = nr_pass_has_prefix(p, number, own);
-    append_cache(p, d, s, b);
+    for (size_t i = 0; i < b->B && !b->stretches; i++) put_cache(p, d, s, i, i * b->T, b->T, b->start);
     if (prefix && b->start == 0) {
         nr_hook h = nr_pass_hook(p, nr_pass_prefixer(p), d, number, b);
         put_prefix(p, &h, p->cache_k[d], p->cache_v[d], rows);
@@ -279,7 +291,8 @@ static nr_status attention(nr_pass *p, const place *at, const nr_layer *layer, n
     const void *k = s->k, *v = s->v;
     if (p->opt.cache_context) read_cache(p, at->d, at->number, at->own, s, b, &a, &k, &v);
     else nr_pass_join_prefix(p, at->d, at->number, at->own, b, &a, &k, &v);
-    ops->attention(s->attended, s->lse, s->q, k, v, &a, p->s.attention);
+    if (b->stretches) attention_stretches(p, at->d, s, k, v, a, b);
+    else ops->attention(s->attended, s->lse, s->q, k, v, &a, p->s.attention);
     nr_copy(s->x_mid, s->x_in, n * c->C * ops->real_size);
     NR_TRY(join(p, at, NR_O, NR_AFTER_ATTENTION, s->x_mid, s->attended, err));
     return blocks_beside(p, at, NR_BESIDE_ATTENTION, s->x_mid, err);
@@ -318,11 +331,28 @@ nr_status nr_pass_run_layer(nr_pass *p, size_t d, void *x, const nr_batch *b, bo
     return feed_forward(p, &at, layer, s, x, err);
 }
 
+static nr_status check_stretches(const nr_pass *p, const nr_batch *b, nr_error *err)
+{
+    size_t rows = 0;
+    if (b->B != 1 || !p->opt.cache_context || p->opt.train || b->start || b->first)
+        return nr_fail(err, NR_E_USAGE, "stretches: expected a pass with a cache, one sequence and no start, found %zu and %zu", b->B,
+                       b->start);
+    for (size_t i = 0; i < b->stretch_count; i++) {
+        const nr_stretch *s = &b->stretches[i];
+        if (s->length > b->T - rows || s->start > p->positions || s->length > p->positions - s->start)
+            return nr_fail(err, NR_E_USAGE, "stretch %zu: expected %zu rows and %zu positions at most, found %zu from %zu", i,
+                           b->T - rows, p->positions, s->length, s->start);
+        rows += s->length;
+    }
+    return NR_OK;
+}
+
 static nr_status check_batch(const nr_pass *p, const nr_batch *b, nr_error *err)
 {
     if (b->B * b->T > p->opt.B * p->opt.T || b->B > p->opt.B)
         return nr_fail(err, NR_E_USAGE, "batch: expected at most %zu x %zu tokens, found %zu x %zu", p->opt.B, p->opt.T, b->B, b->T);
-    if (b->start + b->T > p->positions)
+    if (b->stretches) NR_TRY(check_stretches(p, b, err));
+    else if (b->start + b->T > p->positions)
         return nr_fail(err, NR_E_USAGE, "context: expected at most %zu positions, found %zu", p->positions, b->start + b->T);
     for (size_t i = 0; i < b->B * b->T; i++)
         if (b->ids[i] < 0 || (size_t)b->ids[i] >= p->config->V)
@@ -338,9 +368,11 @@ nr_status nr_pass_forward(nr_pass *p, const nr_batch *b, nr_error *err)
     p->rows = n;
     memset(&p->local, 0, sizeof p->local);
     for (size_t i = 0; i < n; i++) {
-        p->pos[i] = (int32_t)(nr_pass_shift(p) + b->start + i % b->T);
+        p->pos[i] = (int32_t)(nr_pass_shift(p) + (b->stretches ? 0 : b->start + i % b->T));
         p->row_is_new[i] = b->is_new ? b->is_new[i / b->T] : 1;
     }
+    for (size_t i = 0, row = 0; b->stretches && i < b->stretch_count; i++)
+        for (size_t j = 0; j < b->stretches[i].length; j++) p->pos[row++] += (int32_t)(b->stretches[i].start + j);
     if (p->observation) {
         p->observation->n = n;
         for (size_t i = 0; i < c->L * n; i++) p->observation->gate[i] = __builtin_nan("");

@@ -89,8 +89,11 @@ static size_t attention_scratch(const nr_pass *p)
     nr_attention a = {.B = p->opt.B, .Tq = p->opt.T, .H = c->H, .K = c->K, .D = c->D, .k_stride = c->K * c->D,
                       .k_batch = p->opt.T * c->K * c->D, .scale = 1};
     a.start = p->prefix;
-    if (p->opt.cache_context) a.start += p->opt.cache_context - p->opt.T;
-    a.k_batch = (a.start + p->opt.T) * c->K * c->D;
+    if (p->opt.cache_context) {
+        a.Tq = NR_MIN(p->opt.T, p->opt.cache_context); /* of one stretch, where there are several */
+        a.start += p->opt.cache_context - a.Tq;
+    }
+    a.k_batch = (a.start + a.Tq) * c->K * c->D;
     size_t forward = p->ops->attention_scratch(&a, false);
     size_t backward = p->opt.train ? p->ops->attention_scratch(&a, true) : 0;
     return NR_MAX(forward, backward);
@@ -217,7 +220,7 @@ static nr_status set_up(nr_pass *p, const nr_model *m, nr_extension *const *ext,
     p->opt = *opt;
     p->ext_count = ext_count;
     p->depth = m->config->L;
-    p->positions = NR_MAX(opt->T, opt->cache_context);
+    p->positions = opt->cache_context ? opt->cache_context : opt->T;
     if (p->positions > m->config->max_context)
         return nr_fail(err, NR_E_USAGE, "context: expected at most %zu tokens (the model's), found %zu",
                        m->config->max_context, p->positions);

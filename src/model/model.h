@@ -104,6 +104,13 @@ typedef struct {
     size_t saved, scratch, shared, cache, total; /* bytes; shared: logits, and what lies in their place before and after */
 } nr_pass_plan;
 
+/* Rows of a call that follow one another. They are written to positions [start, start + length) of the cache and see
+ * it from its first position to their own, so that what stretches share is computed once: the cache is a path through
+ * a tree of texts, and stretches in the order of a walk over the tree find their ancestors before `start`. */
+typedef struct {
+    size_t start, length;
+} nr_stretch;
+
 typedef struct {
     size_t B, T;
     const int32_t *ids;      /* (B, T) */
@@ -111,6 +118,9 @@ typedef struct {
     const uint8_t *is_new;   /* (B) or NULL: all new */
     const int32_t *first;    /* (B, T) first visible key, or NULL */
     size_t start;            /* position of the first token in the KV cache */
+    const nr_stretch *stretches; /* B = 1 and a cache only: where each stretch of the T rows stands; rows behind the
+                                    last one are padding. NULL: all from `start` on */
+    size_t stretch_count;
     /* Scales of one optimizer step: accumulation must not change the losses. */
     size_t step_tokens;      /* targets that count in the whole step */
     size_t step_positions;   /* tokens of all rows, counted or not; 0: the same as step_tokens */

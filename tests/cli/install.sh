@@ -20,6 +20,10 @@ prefix/bin/nres --version >installed
 "$NRES" --version | cmp - installed || fail "the installed program differs"
 "$NRES" man | cmp - prefix/share/man/man1/nres.1 || fail "the installed man page differs"
 
+# The definitions of tasks are found from the installed program's place.
+prefix/bin/nres eval --list-tasks >out || fail "--list-tasks of the installed program"
+says out hellaswag
+
 # The plugin for several processes is found from the installed program's place; MPI then sees one process.
 if [ -e "$BUILD/libnres_mpi.so" ]; then
   SLURM_STEP_NUM_TASKS=2 SLURM_PROCID=0 expect 1 prefix/bin/nres resume run
