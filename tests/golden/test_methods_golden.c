@@ -42,13 +42,15 @@ static void in_float(void **state)
     for (size_t i = 0; i < NR_COUNT(cases); i++) golden_run(ops, cases[i][0], cases[i] + 1, 5e-5, true);
 }
 
-/* 8 bits of mantissa through three layers of large random weights: a serial adapter's are off by 8 % as a whole. */
+/* 8 bits of mantissa through three layers of large random weights: the error is that of in_float times some 2^15, so that
+ * a serial adapter's gradient is off by 8 % as a whole and the three shaken copies of layers' by 21 %. */
 static void in_bf16(void **state)
 {
     (void)state;
     const nr_ops *ops;
     if (nr_ops_cpu(&ops, NR_COMPUTE_BF16, NULL) != NR_OK) skip();
-    for (size_t i = 0; i < NR_COUNT(cases); i++) golden_run(ops, cases[i][0], cases[i] + 1, 0.15, false);
+    for (size_t i = 0; i < NR_COUNT(cases); i++)
+        golden_run(ops, cases[i][0], cases[i] + 1, strcmp(cases[i][0], "llama_pro") == 0 ? 0.3 : 0.15, false);
 }
 
 /* PEFT's own folder computes the case's loss, and comes back the same from the folder that is written here. */
