@@ -11,6 +11,11 @@
 #else
 #define FASTTEXT "without"
 #endif
+#ifdef NRES_HAS_YAML
+#define YAML "with"
+#else
+#define YAML "without"
+#endif
 
 void nr_build_info(char *buf, size_t size)
 {
@@ -24,5 +29,5 @@ void nr_build_info(char *buf, size_t size)
 
 void nr_build_options(char *buf, size_t size)
 {
-    snprintf(buf, size, ARCHIVE " libarchive (bzip2, xz), " FASTTEXT " libfasttext (classifiers of text)");
+    snprintf(buf, size, ARCHIVE " libarchive (bzip2, xz), " FASTTEXT " libfasttext (classifiers of text), " YAML " libyaml (recipes)");
 }
