@@ -32,6 +32,7 @@ SPLITS = {
     "arc_fr": ["train", "validation", "test"], "hellaswag_fr": ["validation"], "m_mmlu_fr": ["train", "test"],
     "belebele_fra_Latn": ["test"], "mmlu": ["dev", "test"],
 }
+SPLIT_NAME = {("hellaswag_fr", "validation"): "val"}
 HARNESS_NAME = {"mmlu": "mmlu_abstract_algebra"}
 CASES = "arc_challenge:0,arc_challenge:5,hellaswag:0,hellaswag:3,arc_fr:0,arc_fr:5,m_mmlu_fr:0,m_mmlu_fr:5,commonsense_qa:0," \
         "commonsense_qa:5,openbookqa:0,piqa:0,social_iqa:0,mmlu:0,mmlu:5"
@@ -108,7 +109,7 @@ def prepare(out, folder, wheel):
 
 def config_of(task, data):
     """The harness's own definition of a task, on local files."""
-    files = {split: f"{data}/{task}_{split}.jsonl" for split in SPLITS[task]}
+    files = {SPLIT_NAME.get((task, split), split): f"{data}/{task}_{split}.jsonl" for split in SPLITS[task]}
     return {"task": HARNESS_NAME.get(task, task), "dataset_path": "json", "dataset_name": None,
             "dataset_kwargs": {"data_files": files}}
 
@@ -131,7 +132,7 @@ def harness(lm, task, shots, data, limit, metrics=None):
         made = manager._factory.build(manager._entry(config["task"]), overrides=config, registry=manager._index)
         began = time.time()
         out = lm_eval.simple_evaluate(model=lm, tasks=[made], num_fewshot=shots, limit=limit, log_samples=True,
-                                      bootstrap_iters=0, random_seed=0, numpy_random_seed=1234, torch_random_seed=1234,
+                                      bootstrap_iters=100, random_seed=0, numpy_random_seed=1234, torch_random_seed=1234,
                                       fewshot_random_seed=1234, confirm_run_unsafe_code=True)
     name = config["task"]
     return out["results"][name], out["samples"][name], time.time() - began
@@ -140,7 +141,7 @@ def harness(lm, task, shots, data, limit, metrics=None):
 def open_lm(model, batch, **more):
     import torch
     from lm_eval.models.huggingface import HFLM
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
     where = {"pretrained": model}
     if os.path.isfile(model):
         where = {"pretrained": os.path.dirname(model), "gguf_file": os.path.basename(model)}
