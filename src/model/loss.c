@@ -18,6 +18,12 @@ nr_status nr_pass_logits(nr_pass *p, const void **logits, size_t row, size_t cou
     return NR_OK;
 }
 
+/* The head of what the trained extension stands on: the backbone's, or that of a frozen one that brings its own weights. */
+static nr_linear *head_below(const nr_pass *p)
+{
+    return p->replacer && !p->replacer->grads ? nr_pass_ends(p).head : p->model->head;
+}
+
 nr_status nr_pass_logits_beside(nr_pass *p, const void **logits, const void **other, const void *hidden, size_t row,
                                 size_t count, nr_error *err)
 {
@@ -26,7 +32,7 @@ nr_status nr_pass_logits_beside(nr_pass *p, const void **logits, const void **ot
     void *second = nr_at(p, p->s.logits, NR_REAL, count * p->config->V);
     NR_TRY(nr_pass_logits(p, logits, row, count, err));
     *other = second;
-    return p->ops->linear(p->model->head, second, NR_REAL, hidden, count, false, err);
+    return p->ops->linear(head_below(p), second, NR_REAL, hidden, count, false, err);
 }
 
 const void *nr_pass_hidden(const nr_pass *p)
@@ -51,7 +57,7 @@ static nr_status distil(nr_pass *p, const nr_batch *b, size_t row, size_t count,
 {
     double tokens = distilled_tokens(p, b), T = p->opt.distil.temperature, sum = 0;
     const void *x = nr_at(p, p->s.taught, NR_ACT, row * p->config->C);
-    NR_TRY(p->ops->linear(p->model->head, p->s.taught_logits, NR_REAL, x, count, false, err));
+    NR_TRY(p->ops->linear(head_below(p), p->s.taught_logits, NR_REAL, x, count, false, err));
     p->ops->distil(p->kl + row, d_logits, p->s.taught_logits, logits, p->distilled + row, T, p->opt.distil.weight * T / tokens, count,
                    p->config->V);
     for (size_t i = row; i < row + count; i++) sum += p->kl[i];

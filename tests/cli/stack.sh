@@ -15,6 +15,10 @@ diff -r french untouched || fail "training on top changed what is below"
 # A fresh one is an identity on what it stands on; then it learns.
 head -1 german/metrics.jsonl | grep -q '"step": 0, .*"old": {[^}]*"kl": 0, "top1_agreement": 1}.*"new": {[^}]*"kl": 0, "top1_agreement": 1}' ||
   fail "step 0 differs from the model with the first extension"
+# Also on weights of the backbone that were trained, its head among them.
+trains tuned --method finetune --steps 3
+trains above -x tuned --steps 3
+head -1 above/metrics.jsonl | grep -q '"new": {[^}]*"kl": 0, "top1_agreement": 1}' || fail "a fresh one isn't an identity on finetuned weights"
 expect 0 "$NRES" extend "${GERMAN[@]}" --dry-run
 says out 'memory  backbone'
 
