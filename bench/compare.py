@@ -177,7 +177,7 @@ def main():
                 out.writerow(row)
                 f.flush()
             write("test", "contender", "compute", "round", "measure", "value")
-            built = run([args.nres, "version"], 60)[0].strip()
+            built = run([args.nres, "version"], 60)[0].splitlines()[0]
             try:
                 for name, value in describe(bench, built):
                     write("description", "", "", 0, name, value)
