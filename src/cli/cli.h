@@ -100,6 +100,9 @@ void nr_nearest_offer(nr_nearest *n, const char *name);
 const char *nr_nearest_found(const nr_nearest *n);
 
 /* help.c */
+/* Prints words, going on at `indent` where the line would pass 80 columns; `column` is where the first one starts. Ends the
+ * line. */
+void nr_cli_wrap(FILE *out, const char *text, size_t column, size_t indent);
 void nr_help_program(FILE *out);
 void nr_help_command(FILE *out, const nr_command *c);
 

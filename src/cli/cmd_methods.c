@@ -42,9 +42,10 @@ static int run(int argc, char **argv)
     if (json) return print_json();
     for (size_t i = 0; i < nr_method_count; i++) {
         const nr_method *m = nr_methods[i];
-        printf("%s%s\n", i ? "\n" : "", m->name);
-        printf("  %s\n", m->summary);
-        printf("  computes       %s\n", m->math);
+        printf("%s%s\n  ", i ? "\n" : "", m->name);
+        nr_cli_wrap(stdout, m->summary, 2, 2);
+        printf("  computes       ");
+        nr_cli_wrap(stdout, m->math, 17, 17);
         printf("  source         %s\n", m->source);
         printf("  learning rate  %g unless --learning-rate is given\n", m->learning_rate);
     }

@@ -9,7 +9,7 @@ static int run(int argc, char **argv)
     nr_build_info(line, sizeof line);
     printf("%s\n", line);
     nr_build_options(line, sizeof line);
-    printf("%s\n", line);
+    nr_cli_wrap(stdout, line, 0, 2);
     return 0;
 }
 

@@ -9,9 +9,7 @@
 #define WIDTH 80
 #define HELP_COLUMN 28
 
-/* Prints words, going on at `indent` where the line would pass WIDTH; `column`
- * is where the first one starts. Ends the line. */
-static void print_wrapped(FILE *out, const char *text, size_t column, size_t indent)
+void nr_cli_wrap(FILE *out, const char *text, size_t column, size_t indent)
 {
     bool first = true;
     while (*text) {
@@ -71,7 +69,7 @@ static void print_flag(FILE *out, const nr_flag *f)
         n = 0;
     }
     fprintf(out, "%*s", (int)(HELP_COLUMN - n), "");
-    print_wrapped(out, text, HELP_COLUMN, HELP_COLUMN);
+    nr_cli_wrap(out, text, HELP_COLUMN, HELP_COLUMN);
 }
 
 /* Where a command line of n > room bytes is best broken: at the last blank
@@ -112,9 +110,9 @@ static void print_example(FILE *out, const char *line, size_t n)
 void nr_help_command(FILE *out, const nr_command *c)
 {
     fputs("Usage: ", out);
-    print_wrapped(out, c->usage, 7, 9);
+    nr_cli_wrap(out, c->usage, 7, 9);
     fputc('\n', out);
-    print_wrapped(out, c->summary, 0, 0);
+    nr_cli_wrap(out, c->summary, 0, 0);
     const char *group = "";
     nr_flag f;
     for (size_t i = 0; nr_flag_at(c, i, &f); i++) {
@@ -146,7 +144,7 @@ void nr_help_program(FILE *out)
           out);
     for (size_t i = 0; i < nr_command_count; i++) {
         fprintf(out, "  %-12s", nr_commands[i]->name);
-        print_wrapped(out, nr_commands[i]->summary, 14, 14);
+        nr_cli_wrap(out, nr_commands[i]->summary, 14, 14);
     }
     fputs("\nOptions:\n"
           "  -h, --help        print this and exit; nres COMMAND --help explains a command\n"

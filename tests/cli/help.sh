@@ -37,5 +37,9 @@ expect 0 "$NRES" --version
 grep -qE '^nres [0-9]+\.[0-9]+\.[0-9]+$' out || fail "--version: $(cat out)"
 expect 0 "$NRES" version
 grep -qE '^nres [0-9.]+, .+, [0-9]+ cores, .+' out || fail "version: $(cat out)"
-grep -qE '^with(out)? libarchive .+, with(out)? libfasttext ' out || fail "version: $(cat out)"
-[ "$(wc -l <out)" -eq 2 ] || fail "version: $(cat out)"
+grep -qE '^with(out)? libarchive .+, with(out)? libfasttext' out || fail "version: $(cat out)"
+for command in version methods; do
+  expect 0 "$NRES" "$command"
+  wide=$(awk 'length($0) > 80' out)
+  [ -z "$wide" ] || fail "$command: wider than 80 columns: $wide"
+done
