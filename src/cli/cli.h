@@ -65,6 +65,8 @@ const char *nr_cli_hub_folder(void);
 const char *nr_cli_cache_folder(void);
 /* The first program of this name in $PATH, or NULL. */
 const char *nr_cli_find_program(const char *name, char buf[4096]);
+/* The first of the places, each seen from the program's own folder, that is there; malloc'ed, NULL: none. */
+char *nr_cli_beside(const char *const *places, size_t count, bool (*there)(const char *path));
 /* Whether a launcher (mpirun, srun, mpiexec) started this process as one of several, and as which. */
 size_t nr_cli_launched_size(void);
 size_t nr_cli_launched_rank(void);

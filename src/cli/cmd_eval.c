@@ -6,7 +6,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/opened.h"
 #include "cli/task_table.h"
@@ -211,23 +210,8 @@ static nr_status write_gates(nr_error *err)
 
 /* ---- tasks ---- */
 
-/* share/nres/tasks beside the program of a build, or where `cmake --install` puts it; malloc'ed, NULL: nowhere. */
-static char *own_definitions(void)
-{
-    static const char *const folders[] = {"share/nres/tasks", NRES_TASKS};
-    char self[4096];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n <= 0) return NULL;
-    self[n] = '\0';
-    char *slash = strrchr(self, '/');
-    if (slash) slash[1] = '\0';
-    for (size_t i = 0; i < NR_COUNT(folders); i++) {
-        char *path = nr_format("%s%s", self, folders[i]);
-        if (path && nr_path_is_folder(path)) return path;
-        free(path);
-    }
-    return NULL;
-}
+/* share/nres/tasks beside the program of a build, or where `cmake --install` puts it. */
+static const char *const own_definitions[] = {"share/nres/tasks", NRES_TASKS};
 
 /* A list's words, cut at commas. `storage` keeps the pieces. */
 static nr_status cut_words(const nr_list *from, const char ***items, size_t *count, char **storage, nr_error *err)
@@ -276,7 +260,7 @@ static nr_status run_tasks(nr_error *err)
 {
     static const char *here = ".";
     const char **names = NULL, **definitions = NULL;
-    char *storage = NULL, *own = own_definitions();
+    char *storage = NULL, *own = nr_cli_beside(own_definitions, NR_COUNT(own_definitions), nr_path_is_folder);
     size_t shots = shots_text ? (size_t)strtoull(shots_text, NULL, 10) : 0;
     nr_task_options opt = {.data = data_folders.count ? data_folders.items : &here, .data_count = NR_MAX(data_folders.count, (size_t)1),
                            .format = format, .shots = shots_text ? &shots : NULL, .limit = limit, .context = context,

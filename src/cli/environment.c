@@ -1,6 +1,6 @@
 /*
- * environment.c - what the environment says: folders, and whether a launcher
- * started this process. The library takes it as arguments.
+ * environment.c - what the environment says: folders, where the program
+ * lies, and whether a launcher started this process. The library takes it as arguments.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -90,6 +90,22 @@ const char *nr_cli_find_program(const char *name, char buf[PATH_SIZE])
         int length = snprintf(buf, PATH_SIZE, "%.*s/%s", (int)n, p, name);
         if (n > 0 && length > 0 && length < PATH_SIZE && access(buf, X_OK) == 0) return buf;
         p += n + (p[n] == ':');
+    }
+    return NULL;
+}
+
+char *nr_cli_beside(const char *const *places, size_t count, bool (*there)(const char *path))
+{
+    char self[PATH_SIZE];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n <= 0) return NULL;
+    self[n] = '\0';
+    char *slash = strrchr(self, '/');
+    if (slash) slash[1] = '\0';
+    for (size_t i = 0; i < count; i++) {
+        char *path = nr_format("%s%s", self, places[i]);
+        if (path && there(path)) return path;
+        free(path);
     }
     return NULL;
 }

@@ -6,7 +6,6 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/training.h"
 
@@ -46,27 +45,12 @@ const nr_listener *nr_training_listener(bool json, bool quiet)
 
 #define PLUGIN "libnres_mpi.so"
 
-/* PLUGIN beside the program, or where `cmake --install` puts it; malloc'ed, NULL: nowhere. */
-static char *plugin_path(void)
-{
-    static const char *const folders[] = {"", NRES_PLUGINS "/"};
-    char self[4096];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n <= 0) return NULL;
-    self[n] = '\0';
-    char *slash = strrchr(self, '/');
-    if (slash) slash[1] = '\0';
-    for (size_t i = 0; i < NR_COUNT(folders); i++) {
-        char *path = nr_format("%s%s" PLUGIN, self, folders[i]);
-        if (path && nr_path_exists(path)) return path;
-        free(path);
-    }
-    return NULL;
-}
+/* Beside the program of a build, or where `cmake --install` puts it. */
+static const char *const plugin_places[] = {PLUGIN, NRES_PLUGINS "/" PLUGIN};
 
 static nr_status join(nr_cluster **out, size_t launched, nr_error *err)
 {
-    char *path = plugin_path();
+    char *path = nr_cli_beside(plugin_places, NR_COUNT(plugin_places), nr_path_exists);
     if (!path)
         return nr_fail(err, NR_E_UNSUPPORTED, "%zu processes: expected " PLUGIN " beside the program, found none; a build with "
                        "-DNRES_MPI=ON makes it (Debian: libopenmpi-dev)", launched);

@@ -138,29 +138,6 @@ static json_t *validations(const json_t *evals)
     return list;
 }
 
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-/* Of the steps: validation and pauses don't count. */
-static double median_speed(const json_t *steps)
-{
-    size_t n = 0, i;
-    const json_t *s;
-    double *v, middle;
-    if (nr_alloc(&v, json_array_size(steps) + 1, sizeof *v, "speeds", NULL) != NR_OK) return NAN;
-    json_array_foreach(steps, i, s) {
-        double speed = nr_report_number(s, "tokens_per_second");
-        if (speed > 0 && isfinite(speed)) v[n++] = speed;
-    }
-    qsort(v, n, sizeof *v, by_size);
-    middle = n > 0 ? v[n / 2] : NAN;
-    free(v);
-    return middle;
-}
-
 static void add_training(json_t *o, json_t *cost, const nr_measured *m, const nr_report_data *d)
 {
     const json_t *last = json_array_get(d->steps, json_array_size(d->steps) - 1);
@@ -182,7 +159,7 @@ static void add_training(json_t *o, json_t *cost, const nr_measured *m, const nr
     json_object_set_new(o, "validations", validations(d->evals));
     put_from(o, "training_tokens", last, "tokens");
     put_from(cost, "training_seconds", last, "seconds");
-    put(cost, "training_tokens_per_second", median_speed(d->steps));
+    put(cost, "training_tokens_per_second", nr_report_speed(d->steps));
     put_from(cost, "memory_peak", d->usage, "memory_peak");
     json_decref(e);
     free(path);

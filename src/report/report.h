@@ -89,6 +89,8 @@ typedef enum { NR_TABLE_TEXT, NR_TABLE_MARKDOWN, NR_TABLE_HTML } nr_table_form;
 void nr_report_table(nr_buffer *b, const nr_report_data *d, nr_table_form form);
 /* Prompts continued before and after, wrapped at 80 columns. */
 void nr_report_samples(nr_buffer *b, const nr_report_data *d);
+/* Tokens a second, the median over the steps: validation and pauses don't count; NAN without any. */
+double nr_report_speed(const json_t *steps);
 /* The same table as JSON; NULL without an evaluation. */
 json_t *nr_report_results(const nr_report_data *d);
 

@@ -64,8 +64,7 @@ static int by_size(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Median over the steps: validation and pauses don't count. */
-static double median_speed(const json_t *steps)
+double nr_report_speed(const json_t *steps)
 {
     size_t n = 0, i;
     const json_t *s;
@@ -94,7 +93,7 @@ static void cost_json(json_t *o, const nr_report_data *d)
     set(o, "steps", nr_report_number(last, "step"));
     set(o, "training_tokens", tokens);
     set(o, "training_seconds", seconds);
-    set(o, "tokens_per_second", median_speed(d->steps));
+    set(o, "tokens_per_second", nr_report_speed(d->steps));
     set(o, "memory_peak", nr_report_number(d->usage, "memory_peak"));
 }
 
