@@ -4,6 +4,9 @@
  *   place:  {{ name step... ? | filter | filter }}
  *   step:   .key  or  [index]
  *
+ * "lettered" stands before all other filters, in a place that is all of its
+ * template: a text "A. one\nB. two" is a list from there on.
+ *
  * Refuses places that aren't closed, unknown filters, names that are missing,
  * and values that are neither text nor whole numbers: one line that shows the
  * place. A single brace is text.
@@ -27,7 +30,7 @@ typedef struct {
     size_t size;
     step steps[MAX_STEPS];
     size_t step_count;
-    bool optional;
+    bool optional, lettered;
     nr_text_filter filters[MAX_FILTERS];
     size_t filter_count;
 } place;
@@ -68,9 +71,19 @@ static const char *read_index(step *to, const char *s, const char *end)
     return s > begin && s < end && *s == ']' ? s + 1 : NULL;
 }
 
+/* "| lettered" at s; s: it isn't there. */
+static const char *read_lettered(place *p, const char *s, const char *end)
+{
+    step name;
+    const char *next = s < end && *s == '|' ? read_name(&name, skip(s + 1, end), end) : NULL;
+    p->lettered = next && name.size == 8 && memcmp(name.text, "lettered", 8) == 0;
+    return p->lettered ? skip(next, end) : s;
+}
+
 static nr_status read_filters(place *p, const char *s, const char *end, const char *where, nr_error *err)
 {
     char why[160];
+    s = read_lettered(p, s, end);
     while (s < end && *s == '|') {
         step name;
         const char *next = read_name(&name, skip(s + 1, end), end);
@@ -103,6 +116,8 @@ static nr_status read_place(place *p, const char *text, const char *where, nr_er
     return read_filters(p, skip(s, close), close, where, err);
 }
 
+static bool is_all(const place *p, const char *template) { return p->text == template && !template[p->size]; }
+
 nr_status nr_task_template_check(const char *text, const char *where, nr_error *err)
 {
     place p;
@@ -110,6 +125,7 @@ nr_status nr_task_template_check(const char *text, const char *where, nr_error *
         return nr_fail(err, NR_E_FORMAT, "%s: expected a template of at most %zu bytes, found %zu", where, MAX_TEMPLATE, strlen(text));
     for (const char *s = strstr(text, "{{"); s; s = strstr(s, "{{")) {
         NR_TRY(read_place(&p, s, where, err));
+        if (p.lettered && !is_all(&p, text)) return refuse(&p, "expected it to be all of its template", where, err);
         s += p.size;
     }
     return NR_OK;
@@ -185,6 +201,15 @@ static nr_status render_list(json_t **out, const place *p, const json_t *list, c
     return st;
 }
 
+/* The choices of a text, each behind "A. ", "B. " ... at the start of a line. */
+static nr_status render_lettered(json_t **out, const place *p, const json_t *v, const char *where, nr_error *err)
+{
+    json_t *list = json_is_string(v) ? nr_text_lettered(json_string_value(v), json_string_length(v)) : NULL;
+    nr_status st = list ? render_list(out, p, list, where, err) : refuse(p, "expected lines \"A. \", \"B. \" and so on", where, err);
+    json_decref(list);
+    return st;
+}
+
 /* Text up to the next place, or to the end. */
 static const char *add_text(nr_buffer *out, const char *s)
 {
@@ -203,11 +228,12 @@ nr_status nr_task_template_render(json_t **out, const char *text, const json_t *
         st = read_place(&p, s, where, err);
         if (st != NR_OK) break;
         const json_t *v = find(&p, values);
-        if (json_is_array(v) && s == text && !s[p.size]) {
+        if (v && is_all(&p, text) && (json_is_array(v) || p.lettered)) {
             nr_buffer_free(&b);
-            return render_list(out, &p, v, where, err);
+            return p.lettered ? render_lettered(out, &p, v, where, err) : render_list(out, &p, v, where, err);
         }
-        if (v) st = add_leaf(&b, &p, v, where, err);
+        if (p.lettered) st = refuse(&p, "expected it to be all of its template", where, err);
+        else if (v) st = add_leaf(&b, &p, v, where, err);
         else if (!p.optional) st = missing(&p, values, where, err);
     }
     if (st == NR_OK) return take(out, &b, where, err);

@@ -20,6 +20,8 @@ typedef void (*nr_text_filter)(nr_buffer *out, const char *text, size_t n);
 nr_text_filter nr_text_filter_find(const char *name, size_t n);
 /* The names, with blanks between. */
 const char *nr_text_filter_names(void);
+/* "A. one\nB. two" as a list of texts without white space at their ends; NULL: it isn't such a text. */
+json_t *nr_text_lettered(const char *text, size_t n);
 /* Bytes of white space at the end of a text, as str.rstrip sees it. */
 size_t nr_text_blank_tail(const char *text, size_t n);
 /* Characters (code points) of UTF-8. */

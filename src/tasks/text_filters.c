@@ -152,12 +152,19 @@ static void wikihow(nr_buffer *out, const char *text, size_t n) { clean(out, tex
 /* A full stop before the mark goes with it. */
 static void wikihow_olmes(nr_buffer *out, const char *text, size_t n) { clean(out, text, n, true); }
 
+/* "A. bank" is "A". */
+static void letter(nr_buffer *out, const char *text, size_t n)
+{
+    const char *dot = memchr(text, '.', n);
+    strip(out, text, dot ? (size_t)(dot - text) : n);
+}
+
 static const struct {
     const char *name;
     nr_text_filter filter;
 } filters[] = {{"strip", strip},           {"lstrip", lstrip}, {"rstrip", rstrip},
                {"capitalize", capitalize}, {"spaces", spaces}, {"wikihow", wikihow},
-               {"wikihow-olmes", wikihow_olmes}};
+               {"wikihow-olmes", wikihow_olmes}, {"letter", letter}};
 
 nr_text_filter nr_text_filter_find(const char *name, size_t n)
 {
@@ -166,4 +173,35 @@ nr_text_filter nr_text_filter_find(const char *name, size_t n)
     return NULL;
 }
 
-const char *nr_text_filter_names(void) { return "strip lstrip rstrip capitalize spaces wikihow wikihow-olmes"; }
+const char *nr_text_filter_names(void) { return "strip lstrip rstrip capitalize spaces wikihow wikihow-olmes letter, or lettered before them"; }
+
+/* ---- choices in one text ---- */
+
+static bool begins_choice(const char *text, size_t n, size_t letters)
+{
+    return n > 2 && text[0] == (char)('A' + letters) && text[1] == '.' && text[2] == ' ';
+}
+
+static bool add_choice(json_t *list, const char *text, size_t n)
+{
+    nr_buffer b = {0};
+    strip(&b, text, n);
+    bool added = !b.failed && json_array_append_new(list, json_stringn(b.data ? b.data : "", b.size)) == 0;
+    nr_buffer_free(&b);
+    return added;
+}
+
+json_t *nr_text_lettered(const char *text, size_t n)
+{
+    size_t at = blank_head(text, n), letters = 1;
+    json_t *list = begins_choice(text + at, n - at, 0) ? json_array() : NULL;
+    while (list && at < n) {
+        size_t begin = at += 3;
+        while (at < n && !(text[at - 1] == '\n' && letters < 26 && begins_choice(text + at, n - at, letters))) at++;
+        letters++;
+        if (!add_choice(list, text + begin, at - begin)) break;
+    }
+    if (json_array_size(list) >= 2 && json_array_size(list) + 1 == letters) return list;
+    json_decref(list);
+    return NULL;
+}

@@ -32,6 +32,8 @@ static void filters(void **state)
         {"wikihow", " How to [title] Go   on [step] now [open ", "How to. Go  on now [open"},
         {"wikihow-olmes", "Stop. [title] Go [title] on", "Stop. Go. on"},
         {"wikihow", "a [x\ny] b", "a [x\ny] b"},
+        {"letter", " B. a bank. Or so", "B"},
+        {"letter", "C", "C"},
     };
     for (size_t i = 0; i < NR_COUNT(cases); i++) {
         nr_buffer b = {0};
@@ -51,7 +53,8 @@ static void filters(void **state)
 
 static json_t *values(void)
 {
-    return json_pack("{s:s, s:i, s:{s:[s,s]}, s:n, s:[s,i]}", "q", " Why? ", "n", 7, "choices", "text", "a ", " b", "none", "l", "x", 3);
+    return json_pack("{s:s, s:i, s:{s:[s,s]}, s:n, s:[s,i], s:s, s:s}", "q", " Why? ", "n", 7, "choices", "text", "a ", " b", "none", "l", "x", 3, "options",
+                     "\nA. one \nB. two\nB. again\nC.  three. A. ", "alone", "A. one\nC. two");
 }
 
 static void fills(void **state)
@@ -63,6 +66,7 @@ static void fills(void **state)
         {"{{choices.text|strip}}", "[\"a\", \"b\"]"}, {"{{choices.text[1] | strip}}.", "\"b.\""},
         {"{{l}}", "[\"x\", \"3\"]"}, {"{{none?}}|{{gone?}}", "\"|\""},
         {"no place {x}", "\"no place {x}\""}, {"{{q|strip|capitalize}}", "\"Why?\""}, {"", "\"\""},
+        {"{{options|lettered}}", "[\"one\", \"two\\nB. again\", \"three. A.\"]"}, {"{{options?| lettered |capitalize}}", "[\"One\", \"Two\\nb. again\", \"Three. a.\"]"},
     };
     json_t *v = values();
     nr_error err = {0};
@@ -84,12 +88,15 @@ static void refuses_templates(void **state)
     static const char *const unreadable[][2] = {
         {"{{q", "expected \"}}\" behind it"}, {"{{}}", "expected a name"},     {"{{q|nope}}", "expected a filter (strip"},
         {"{{q[x]}}", "expected .key or"},     {"{{q.}}", "expected .key or"},  {"{{q r}}", "expected a name, steps"},
-        {"{{q|strip|}}", "expected a filter"},
+        {"{{q|strip|}}", "expected a filter"}, {"{{q|strip|lettered}}", "or lettered before them"},
+        {"x{{options|lettered}}", "expected it to be all of its template"}, {"{{options|lettered}} ", "all of its template"},
     };
     static const char *const unfillable[][2] = {
-        {"{{gone}}", "t: \"{{gone}}\": expected such a value, found none (there are: q, n, choices, none, l)"},
+        {"{{gone}}", "t: \"{{gone}}\": expected such a value, found none (there are: q, n, choices, none, l, options, alone)"},
         {"{{none}}", "found none"},          {"x{{l}}", "expected text or a whole number"},
         {"{{choices}}", "expected text"},    {"{{l[9]}}", "found none"},
+        {"{{q|lettered}}", "expected lines"}, {"{{alone|lettered}}", "expected lines"}, {"{{l|lettered}}", "expected lines"},
+        {"{{alone|lettered}}.", "all of its template"},
     };
     json_t *v = values(), *out;
     nr_error err;
