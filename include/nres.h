@@ -418,8 +418,8 @@ typedef struct {
 
 /* Scores multiple-choice tasks with the backbone and, where e is not NULL, with the extension: every choice's
  * log-likelihood as the continuation of its question. *json (malloc'ed, the caller frees) is what `nres eval --tasks
- * --json` prints: a list "tasks" of objects with "task", "format", "shots", "items", "primary" (a metric's name), and
- * for "backbone", "extended" and their paired "difference" every metric with its standard error NAME_stderr. */
+ * --json` prints: a list "tasks" of objects with "task", "format", "shots", "items", "chance" (what guessing gets),
+ * "primary" (a metric's name), and for "backbone", "extended" and their paired "difference" every metric with its standard error NAME_stderr. */
 nr_status nr_score_tasks(char **json, const nr_model *m, const nr_tokenizer *t, nr_extension *e, const nr_task_options *opt,
                          const nr_listener *l, nr_error *err);
 /* What the folders define: [{"task", "about", "formats", "files", "splits", "definition"}]. */

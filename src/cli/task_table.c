@@ -72,7 +72,8 @@ static void print_olmes(const json_t *tasks, size_t i, bool extended)
 
 static void print_ground(const json_t *task)
 {
-    printf("\n%s:%s, %lld of %lld questions", text(task, "task"), text(task, "format"), whole(task, "items"), whole(task, "rows"));
+    printf("\n%s:%s, %lld of %lld questions, chance %.1f %%", text(task, "task"), text(task, "format"), whole(task, "items"),
+           whole(task, "rows"), 100 * json_number_value(json_object_get(task, "chance")));
     if (whole(task, "cut")) printf(", %lld prompts cut on the left", whole(task, "cut"));
     printf(", %.1f s\n  %s\n", json_number_value(json_object_get(task, "seconds")), text(task, "file"));
     if (whole(task, "shots"))

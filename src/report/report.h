@@ -18,11 +18,12 @@ typedef struct {
     const char *before;  /* nres eval --json of the backbone alone, or NULL */
     const char *gates;   /* nres eval --token-gates, or NULL */
     const char *samples; /* {"samples": [{"before", "after"}]}: what nres generate --json printed; or NULL */
+    const char *tasks;   /* nres eval --tasks --json of both, or NULL */
 } nr_report_files;
 
 typedef struct {
     char *run;
-    json_t *config, *extension, *usage, *eval, *before, *gates, *samples; /* NULL: none */
+    json_t *config, *extension, *usage, *eval, *before, *gates, *samples, *tasks; /* NULL: none */
     json_t *steps, *evals; /* lists, by ascending step: lines of metrics.jsonl */
     size_t bad_lines;      /* of metrics.jsonl: cut off or no JSON */
 } nr_report_data;
@@ -91,8 +92,15 @@ void nr_report_table(nr_buffer *b, const nr_report_data *d, nr_table_form form);
 void nr_report_samples(nr_buffer *b, const nr_report_data *d);
 /* Tokens a second, the median over the steps: validation and pauses don't count; NAN without any. */
 double nr_report_speed(const json_t *steps);
-/* The same table as JSON; NULL without an evaluation. */
+/* The same table as JSON, task scores with it; NULL without an evaluation. */
 json_t *nr_report_results(const nr_report_data *d);
+
+/* ---- report_tasks.c: the table of task scores ---- */
+
+/* Nothing without task scores. Text is at most 80 columns wide. */
+void nr_report_task_table(nr_buffer *b, const nr_report_data *d, nr_table_form form);
+/* [{"task", "format", "items", "chance", "backbone", "backbone_stderr", ...}]; NULL without task scores. */
+json_t *nr_report_tasks(const nr_report_data *d);
 
 /* ---- report_page.c, report_figures.c, report_tokens.c ---- */
 

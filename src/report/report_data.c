@@ -37,7 +37,7 @@ const char *nr_report_string(const json_t *o, const char *path)
 
 void nr_report_free(nr_report_data *d)
 {
-    json_t *all[] = {d->config, d->extension, d->usage, d->eval, d->before, d->gates, d->samples, d->steps, d->evals};
+    json_t *all[] = {d->config, d->extension, d->usage, d->eval, d->before, d->gates, d->samples, d->tasks, d->steps, d->evals};
     for (size_t i = 0; i < NR_COUNT(all); i++) json_decref(all[i]);
     free(d->run);
     *d = (nr_report_data){0};
@@ -126,6 +126,7 @@ nr_status nr_report_load(nr_report_data *d, const nr_report_files *f, nr_error *
     NR_GO(load_named(&d->before, f->before, err));
     NR_GO(load_named(&d->gates, f->gates, err));
     NR_GO(load_named(&d->samples, f->samples, err));
+    NR_GO(load_named(&d->tasks, f->tasks, err));
 done:
     free(metrics);
     if (st != NR_OK) nr_report_free(d);

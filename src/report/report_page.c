@@ -299,6 +299,11 @@ void nr_report_page(nr_buffer *b, const nr_report_data *d)
     part.size = 0;
     nr_report_table(&part, d, NR_TABLE_HTML);
     if (part.size > 0) nr_buffer_printf(b, "<h2>Held-out text</h2>\n<div class=\"scroll\">%s</div>\n", part.data);
+    part.size = 0;
+    nr_report_task_table(&part, d, NR_TABLE_HTML);
+    if (part.size > 0)
+        nr_buffer_printf(b, "<h2>Questions answered</h2>\n<p class=\"note\">Behind each figure its standard error; the difference is "
+                            "paired, question by question. Chance is what guessing gets.</p>\n<div class=\"scroll\">%s</div>\n", part.data);
     samples(b, d);
     if (d->config) {
         nr_buffer_text(b, "<h2>Settings</h2>\n<dl class=\"settings\">");

@@ -109,6 +109,8 @@ json_t *nr_report_results(const nr_report_data *d)
     json_object_set_new(o, "sets", sets);
     json_object_set_new(o, "method", json_string(method ? method : "extension"));
     if (nr_report_string(d->eval, "model")) json_object_set(o, "model", json_object_get(d->eval, "model"));
+    json_t *tasks = nr_report_tasks(d);
+    if (tasks) json_object_set_new(o, "tasks", tasks);
     cost_json(o, d);
     return o;
 }

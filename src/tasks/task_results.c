@@ -109,6 +109,14 @@ static json_t *groups_json(const nr_task_scores *s)
     return list;
 }
 
+/* What guessing gets right on average. */
+static double chance(const nr_task_scores *s)
+{
+    nr_mean m = {0};
+    for (size_t i = 0; i < s->items->count; i++) nr_mean_add(&m, 1 / (double)s->items->items[i].choices);
+    return nr_mean_value(&m);
+}
+
 json_t *nr_task_result(const nr_task_scores *s)
 {
     json_t *o = json_object(), *names = json_array();
@@ -129,6 +137,7 @@ json_t *nr_task_result(const nr_task_scores *s)
     put_size(o, "computed_tokens", s->computed);
     put_size(o, "cut", s->cut);
     put(o, "seconds", s->seconds);
+    put(o, "chance", chance(s));
     json_object_set_new(o, "metrics", names);
     json_object_set_new(o, "primary", json_string(nr_decision_names[s->task->primary]));
     models_json(o, s, SIZE_MAX);

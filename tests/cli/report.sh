@@ -46,6 +46,24 @@ says r.json '"name": "fr"'
 says r.md '| neutral residues | 1.0800 | 1.2500 |'
 [ ! -e run.html ] || fail "--json wrote a page"
 
+# Task scores stand behind the text's, in every form.
+figures() { echo "\"$1\": {\"acc\": $2, \"acc_stderr\": 0.02, \"acc_norm\": $3, \"acc_norm_stderr\": 0.0125}"; }
+echo "{\"tasks\": [{\"task\": \"piqa\", \"format\": \"harness\", \"items\": 500, \"chance\": 0.5, \"primary\": \"acc\",
+  $(figures backbone 0.65 0.6), $(figures extended 0.66 0.6), $(figures difference 0.01 0)},
+  {\"task\": \"m_mmlu_fr\", \"format\": \"paper\", \"items\": 285, \"chance\": 0.25, \"primary\": \"acc_norm\",
+  $(figures backbone 0.2 0.25), $(figures extended 0.2 0.274), $(figures difference 0 0.024)}]}" >tasks.json
+expect 0 "$NRES" report run --eval eval.json --tasks tasks.json --table
+says out 'piqa                    500    50.0    65.0 +- 2.0    66.0 +- 2.0    +1.0 +- 2.0'
+says out 'm_mmlu_fr:paper         285    25.0    25.0 +- 1.2    27.4 +- 1.2    +2.4 +- 1.2'
+[ "$(wc -L <out)" -le 80 ] || fail "the table of tasks is wider than 80 columns"
+expect 0 "$NRES" report run --eval eval.json --tasks tasks.json --json --markdown r.md
+says out '"difference": 0.024'
+says out '"decided_by": "acc_norm"'
+says r.md '| m_mmlu_fr:paper | 285 | 25.0 | 25.0 ± 1.2 | 27.4 ± 1.2 | +2.4 ± 1.2 |'
+expect 0 "$NRES" report run --eval eval.json --tasks tasks.json -o tasks.html
+says tasks.html '<td>+1.0 &plusmn; 2.0</td>'
+! grep -q 'Questions answered' run/report.html || fail "tasks in a page without any"
+
 expect 0 "$NRES" report run -o elsewhere.html
 [ -s elsewhere.html ] && [ -s elsewhere/loss.svg ] || fail "-o was not heard"
 

@@ -30,11 +30,14 @@ static int tear_down(void **state)
 
 static nr_status load(nr_report_data *d, const char *eval, const char *gates, const char *samples, nr_error *err)
 {
-    char *paths[3] = {eval ? nr_path_join(folder, eval) : NULL, gates ? nr_path_join(folder, gates) : NULL,
-                      samples ? nr_path_join(folder, samples) : NULL};
-    nr_report_files f = {folder, paths[0], NULL, paths[1], paths[2]};
+    char *tasks = nr_path_join(folder, "tasks.json");
+    char *paths[4] = {eval ? nr_path_join(folder, eval) : NULL, gates ? nr_path_join(folder, gates) : NULL,
+                      samples ? nr_path_join(folder, samples) : NULL,
+                      tasks && nr_path_exists(tasks) ? tasks : NULL};
+    nr_report_files f = {folder, paths[0], NULL, paths[1], paths[2], paths[3]};
     nr_status st = nr_report_load(d, &f, err);
     for (size_t i = 0; i < 3; i++) free(paths[i]);
+    free(tasks);
     return st;
 }
 
@@ -151,6 +154,8 @@ static void hostile_strings_stay_text(void **state)
     write_text("eval.json", "{\"files\": [" FILE_JSON("/x" EVIL "\\n|`.txt", "" EVIL "", 1.1, 1.05) ", 3, {}], \"gate_auc\": [null, {\"auc\": \"x\"}]}");
     write_text("gates.json", "{\"texts\": [{\"tokens\": [{\"text\": \"" EVIL "\", \"gates\": [0.5, null, \"x\"]}, {\"text\": \"" EVIL "\"}, 7]}, 8]}");
     write_text("samples.json", "{\"samples\": [{\"before\": {\"prompt\": \"" EVIL "\", \"text\": \"\\u0007\\u001b[31m " EVIL "\"}, \"after\": {\"text\": \"" EVIL "\"}}]}");
+    write_text("tasks.json", "{\"tasks\": [{\"task\": \"" EVIL "|\\u0007\", \"format\": \"" EVIL "\", \"primary\": \"" EVIL "\"}, 7, "
+                             "{\"items\": 1e300, \"chance\": -1e300, \"backbone\": {\"acc\": 1e300, \"acc_stderr\": null}}]}");
     assert_int_equal(load(&d, "eval.json", "gates.json", "samples.json", &err), NR_OK);
     nr_report_page(&b, &d);
     assert_null(strstr(b.data, "<script>alert"));
@@ -164,9 +169,11 @@ static void hostile_strings_stay_text(void **state)
     b.size = 0;
     nr_report_table(&b, &d, NR_TABLE_TEXT);
     nr_report_samples(&b, &d);
+    nr_report_task_table(&b, &d, NR_TABLE_TEXT);
     for (size_t i = 0; i < b.size; i++) assert_true((unsigned char)b.data[i] >= 0x20 || b.data[i] == '\n');
     b.size = 0;
     nr_report_table(&b, &d, NR_TABLE_MARKDOWN);
+    nr_report_task_table(&b, &d, NR_TABLE_MARKDOWN);
     assert_null(strstr(b.data, "<script>"));
     nr_buffer_free(&b);
     nr_report_free(&d);
