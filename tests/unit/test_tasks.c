@@ -164,6 +164,56 @@ static void equals_the_harness(void **state)
     close_fixture(&f);
 }
 
+/* ---- OLMES's normalisations ---- */
+
+/* Of a question's choices the largest sum per character of what is scored, blank and all, or above that behind "Answer:". */
+static int by_hand(const json_t *row, bool uncond)
+{
+    char key[32];
+    int best = 0;
+    double most = -INFINITY;
+    for (int k = 0; k < (int)json_array_size(json_object_get(row, "choices")); k++) {
+        const json_t *c = json_array_get(json_object_get(row, "choices"), (size_t)k);
+        snprintf(key, sizeof key, "gen_args_%d", k);
+        const char *text = json_string_value(json_object_get(json_object_get(json_object_get(row, "arguments"), key), "arg_1"));
+        double sum = json_number_value(json_object_get(c, "sum_logits")), characters = 0;
+        for (const char *p = text; *p; p++) characters += (*p & 0xC0) != 0x80;
+        double v = uncond ? sum - json_number_value(json_object_get(c, "sum_logits_uncond")) : sum / characters;
+        if (v > most) most = v, best = k;
+    }
+    return best;
+}
+
+static void normalises_as_olmes(void **state)
+{
+    (void)state;
+    fixture f;
+    static const char *const tasks[] = {"commonsense_qa:olmes-cloze", "m_mmlu_fr:olmes-cloze", "arc_challenge:olmes-cloze"};
+    size_t i, differ = 0;
+    const json_t *row;
+    open_fixture(&f, NULL, NULL);
+    for (size_t k = 0; k < NR_COUNT(tasks); k++) {
+        nr_task_options opt = options(&tasks[k]);
+        json_t *result, *rows = run_samples(&f, opt, &result);
+        bool uncond = strcmp(json_string_value(json_object_get(task_of(result), "primary")), "acc_uncond") == 0;
+        double right = 0;
+        assert_int_equal(uncond, k != 1);
+        json_array_foreach(rows, i, row) {
+            const json_t *taken = json_object_get(row, "decisions");
+            int best = by_hand(row, uncond);
+            assert_int_equal(json_integer_value(json_object_get(taken, uncond ? "acc_uncond" : "acc_per_char")), best);
+            differ += json_integer_value(json_object_get(taken, "acc")) != best;
+            right += atoi(json_string_value(json_object_get(row, "target"))) == best;
+        }
+        double acc = json_number_value(json_object_get(json_object_get(task_of(result), "backbone"), uncond ? "acc_uncond" : "acc_per_char"));
+        assert_true(fabs(acc - right / (double)i) < 1e-12);
+        json_decref(rows);
+        json_decref(result);
+    }
+    assert_true(differ > 0); /* else nothing is told apart */
+    close_fixture(&f);
+}
+
 /* ---- sharing ---- */
 
 /* Of all responses the texts, which hold 17 digits: equal texts are equal bits. */
@@ -303,7 +353,7 @@ static void refuses(void **state)
     opt.data = own;
     snprintf(path, sizeof path, "%s/piqa_validation.jsonl", f.folder);
     tiny_ok(nr_write_file(path, "{\"goal\": 1}\n", 12, &err), &err);
-    refused(&f, "piqa", opt, NR_E_FORMAT, "row 1: expected the columns goal,sol1,sol2,label, found goal");
+    refused(&f, "piqa", opt, NR_E_FORMAT, "row 1: expected the columns goal,sol1,sol2,label or question,options,answer, found goal");
     static const char row[] = "{\"goal\": \"a\", \"sol1\": \"b\", \"sol2\": \"c\", \"label\": 2}\n";
     tiny_ok(nr_write_file(path, row, sizeof row - 1, &err), &err);
     refused(&f, "piqa", opt, NR_E_FORMAT, "row 1: expected an answer that is one of its 2 choices, found \"2\"");
@@ -324,6 +374,7 @@ static int finish(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(normalises_as_olmes),
         cmocka_unit_test(equals_the_harness),
         cmocka_unit_test(shares_on_the_reference),
         cmocka_unit_test(shares_with_neutral),
