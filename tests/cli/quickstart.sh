@@ -58,7 +58,7 @@ for file in before.json eval.json tasks.json samples.json gates.json RESULTS.md 
 done
 says out 'bits per byte'
 grep -q '^m_mmlu_fr:paper  *3  *25.0 .* +- .* +- .* +- ' out || fail "no line of a task with its errors"
-says $run/RESULTS.md '| piqa | 3 | 50.0 |'
+says $run/RESULTS.md '| piqa:paper | 3 | 50.0 |'
 says $run/results.json '"difference_stderr"'
 says $run/report.html 'Questions answered'
 
