@@ -34,7 +34,7 @@ static const nr_option extract_options[] = {
     {"title-mark", 0, 's', "TEXT", "extract: what parts a title from the text in a JSONL row", &title_mark, 0, 0},
     {"strip", 0, 's', "PATTERN", "extract: take this off the start of paragraphs; # stands for digits", &strip, 0, 0},
     {"lines", 0, 'b', NULL, "extract: every line is a paragraph", &lines, 0, 0},
-    {"document-bytes", 0, 'u', "N", "extract: begin a new document of a text file after N bytes; 0: never [0]", &document_bytes, 0, 0},
+    {"document-bytes", 0, 'u', "N", "extract: begin a new document of a text file or a row after N bytes; 0: never [0]", &document_bytes, 0, 0},
 };
 static const nr_option clean_options[] = {
     COMMON,

@@ -118,7 +118,7 @@ typedef struct {
     const char *title_mark; /* of JSONL, or NULL */
     const char *strip;      /* a prefix such as "Context (1): ": '#' stands for digits; NULL: none */
     const char *label;      /* put before each source, or NULL */
-    size_t document_bytes;  /* plain text: a new document after this many; 0: the file is one */
+    size_t document_bytes;  /* plain text, rows: a new document after this many; 0: the file, the row is one */
     bool lines;             /* plain text: each line is a paragraph of its own */
     nr_html_options html;
 } nr_extract_options;

@@ -164,18 +164,30 @@ static nr_status emit(const job *j, const char *source, nr_buffer *text)
     return st;
 }
 
+/* Paragraphs as one document, or as several of document_bytes: "source:1", ... and the last one "source". */
+static nr_status emit_pieces(const job *j, const char *source, const char *p)
+{
+    nr_buffer text = {0};
+    nr_status st = NR_OK;
+    size_t limit = j->options->document_bytes, number = 0, n;
+    const char *start;
+    while (st == NR_OK && nr_next_paragraph(&p, &start, &n)) {
+        add_paragraphs(j, &text, start, n);
+        if (limit == 0 || text.size < limit) continue;
+        char *name = nr_format("%s:%zu", source, ++number);
+        st = name ? emit(j, name, &text) : nr_fail(j->err, NR_E_MEMORY, "%s: out of memory for its name", source);
+        free(name);
+    }
+    if (st == NR_OK && (text.size > 0 || number == 0)) st = emit(j, source, &text);
+    nr_buffer_free(&text);
+    return st;
+}
+
 static nr_status extract_jsonl(const job *j, const char *path)
 {
     nr_prose_set rows = {0};
-    nr_buffer text = {0};
     nr_status st = nr_prose_read_jsonl(&rows, path, j->options->field, j->options->title_mark, j->err);
-    for (size_t i = 0; i < rows.count && st == NR_OK; i++) {
-        const char *p = rows.items[i].text, *start;
-        size_t n;
-        while (nr_next_paragraph(&p, &start, &n)) add_paragraphs(j, &text, start, n);
-        st = emit(j, rows.items[i].source, &text);
-    }
-    nr_buffer_free(&text);
+    for (size_t i = 0; i < rows.count && st == NR_OK; i++) st = emit_pieces(j, rows.items[i].source, rows.items[i].text);
     nr_prose_free(&rows);
     return st;
 }
@@ -196,22 +208,11 @@ static void to_text(nr_buffer *out, const nr_map *m)
 
 static nr_status extract_text(const job *j, const char *source, const nr_map *m)
 {
-    nr_buffer all = {0}, text = {0};
-    nr_status st = NR_OK;
-    size_t limit = j->options->document_bytes, number = 0, n;
+    nr_buffer all = {0};
     to_text(&all, m);
-    const char *p = all.data ? all.data : "", *start;
-    while (st == NR_OK && nr_next_paragraph(&p, &start, &n)) {
-        add_paragraphs(j, &text, start, n);
-        if (limit == 0 || text.size < limit) continue;
-        char *name = nr_format("%s:%zu", source, ++number);
-        st = name ? emit(j, name, &text) : nr_fail(j->err, NR_E_MEMORY, "%s: out of memory for its name", source);
-        free(name);
-    }
-    if (all.failed) st = nr_fail(j->err, NR_E_MEMORY, "%s: out of memory for %zu bytes", source, m->size);
-    if (st == NR_OK && (text.size > 0 || number == 0)) st = emit(j, source, &text);
+    nr_status st = all.failed ? nr_fail(j->err, NR_E_MEMORY, "%s: out of memory for %zu bytes", source, m->size)
+                              : emit_pieces(j, source, all.data ? all.data : "");
     nr_buffer_free(&all);
-    nr_buffer_free(&text);
     return st;
 }
 

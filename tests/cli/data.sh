@@ -39,6 +39,11 @@ cmp part.test.jsonl first.jsonl || fail "the same deal twice isn't the same"
 printf 'Un.\nDeux.\n\nTrois.\n' >plain.txt
 expect 0 "$NRES" data extract plain.txt -o plain.jsonl
 says plain.jsonl '"text":"Un. Deux.\n\nTrois."'
+printf '{"source": "s", "text": "one a\\n\\ntwo b\\n\\nthree"}\n{"text": "four"}\n' >long.jsonl
+expect 0 "$NRES" data extract long.jsonl -o cut.jsonl --document-bytes 9
+[ "$(cat cut.jsonl)" = '{"source":"s:1","text":"one a\n\ntwo b"}
+{"source":"s","text":"three"}
+{"source":"long.jsonl:2","text":"four"}' ] || fail "rows are cut otherwise: $(cat cut.jsonl)"
 expect 0 "$NRES" data extract plain.txt -o plain.jsonl --lines --document-bytes 1
 says plain.jsonl '{"source":"plain.txt:1","text":"Un.\n\nDeux."}'
 printf '{"passage":"Context (1): Un.\\nContext (22): Deux.\\n"}\n' >rows.jsonl

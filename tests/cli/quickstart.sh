@@ -101,7 +101,15 @@ tail -c 30000 new.txt | gzip -c >own/b.txt.gz
 "$NRES" data extract own/a.txt -o own/c.jsonl >/dev/null
 zstd -q -c own/c.jsonl >own/d.jsonl.zst
 printf '<html><body><p>%s</p></body></html>' "$(head -c 400 new.txt)" >own/html/page.html
-expect 0 tree/quickstart --fast --model model --new own/a.txt own/b.txt.gz own/c.jsonl own/d.jsonl.zst own/html --old old.txt
+cat >own/dump.xml <<'END'
+<mediawiki><page><title>Port</title><ns>0</ns><revision><text>Le '''port''' de [[Brest]] reçoit des bateaux.</text></revision></page></mediawiki>
+END
+expect 0 tree/quickstart --fast --model model --new own/a.txt own/b.txt.gz own/c.jsonl own/d.jsonl.zst own/html own/dump.xml --old old.txt
+says out 'your text (--new): what each step read and left out'
+grep -q 'dropped: seen before  *[1-9]' out || fail "the same text twice, and nothing is dropped"
+cat tree/runs/quickstart-fast/text/own-new.*.jsonl >all
+[ "$(grep -c 'Le port de Brest' all)" = 1 ] || fail "the dump's page is missing"
+[ "$(awk 'length > 4000' all | wc -l)" = 0 ] || fail "a document wasn't cut"
 for part in train validation test; do [ -s tree/runs/quickstart-fast/text/own-new.$part.jsonl ] || fail "no $part text"; done
 says out "model: $FOLDER/model"
 
