@@ -29,9 +29,10 @@ declare -A HASH=(
 
 # keep NAME FILE: in place once it is whole and checked
 keep() {
-    check_hash "$2" "${HASH[$1]}"
+    checked "$1" "$2"
     mv "$2" "$TASKS/$1.jsonl"
 }
+checked() { check_hash "$2" "${HASH[$1]}"; }
 
 missing=
 while read -r name from; do [ -f "$TASKS/$name.jsonl" ] || missing=1; done <<<"$ENGLISH"
@@ -56,4 +57,6 @@ if [ ! -f "$TASKS/$name.jsonl" ]; then
     awk -f "$HERE/mmlu-rows.awk" "$WORK/harness/lm_eval/tasks/llama3/instruct/mmlu_$LANGUAGE/mmlu_$LANGUAGE"_*.yaml >"$WORK/$name"
     keep "$name" "$WORK/$name"
 fi
+while read -r name from; do checked "$name" "$TASKS/$name.jsonl"; done <<<"$ENGLISH"
+checked "m_mmlu_${LANGUAGE}_test" "$TASKS/m_mmlu_${LANGUAGE}_test.jsonl"
 echo "$TASKS"

@@ -102,7 +102,13 @@ tail -c 30000 new.txt | gzip -c >own/b.txt.gz
 zstd -q -c own/c.jsonl >own/d.jsonl.zst
 printf '<html><body><p>%s</p></body></html>' "$(head -c 400 new.txt)" >own/html/page.html
 cat >own/dump.xml <<'END'
-<mediawiki><page><title>Port</title><ns>0</ns><revision><text>Le '''port''' de [[Brest]] reçoit des bateaux.</text></revision></page></mediawiki>
+<mediawiki>
+<page>
+<title>Port</title>
+<ns>0</ns>
+<revision><text>Le '''port''' de [[Brest]] reçoit des bateaux.</text></revision>
+</page>
+</mediawiki>
 END
 expect 0 tree/quickstart --fast --model model --new own/a.txt own/b.txt.gz own/c.jsonl own/d.jsonl.zst own/html own/dump.xml --old old.txt
 says out 'your text (--new): what each step read and left out'
