@@ -3,8 +3,8 @@
  *
  * Walks the tree once and leaves out what can't be text (scripts, forms'
  * fields, pictures), what is furniture by its element and place (navigation,
- * asides, lists right under the body, footers at the end, boxes of links) and
- * what is furniture by its names (html_names.c). Everything else is kept, headings,
+ * asides, lists right under the body, footers at the end), by its names
+ * (html_names.c) or by its share of links. Everything else is kept, headings,
  * lists, tables and code too: what of it is worth training on is for later
  * steps to say.
  */
@@ -29,7 +29,9 @@ typedef struct {
     int tabs;              /* cells ended since the last text */
     int pre, lists;
     int links;             /* elements "a" around the node */
-    size_t link_bytes;     /* of text written inside links */
+    size_t seen;           /* bytes of text passed, whether kept or not; a run of white space is one */
+    size_t seen_links;     /* of these inside links */
+    bool seen_blank;       /* the last of them was white space */
     size_t indent;         /* blanks at the start of a line of preformatted text */
     size_t number[MAX_LISTS]; /* of the last item; SIZE_MAX: a list without numbers */
     char mark[32];         /* of an item that has no text yet */
@@ -87,7 +89,7 @@ static void add_blank(walk *w, unsigned char c)
 
 static void add_text(walk *w, const char *s)
 {
-    size_t n = strlen(s), before = w->out->size;
+    size_t n = strlen(s);
     for (size_t i = 0, k; i < n; i += k) {
         unsigned char c = (unsigned char)s[i];
         uint32_t code = c;
@@ -111,7 +113,6 @@ static void add_text(walk *w, const char *s)
         nr_buffer_add(w->out, s + i, run);
         k = run;
     }
-    if (w->links > 0) w->link_bytes += w->out->size - before;
 }
 
 /* ---- what is left out ---- */
@@ -142,6 +143,11 @@ static const GumboVector *children_of(const GumboNode *n)
     return element ? &n->v.element.children : NULL;
 }
 
+static bool is_text(const GumboNode *n)
+{
+    return n->type == GUMBO_NODE_TEXT || n->type == GUMBO_NODE_CDATA || n->type == GUMBO_NODE_WHITESPACE;
+}
+
 /* Whether no element follows it, nor any that holds it, below the body. */
 static bool ends_the_page(const GumboNode *n)
 {
@@ -158,6 +164,7 @@ static bool furniture(const walk *w, const GumboNode *n)
     const GumboElement *e = &n->v.element;
     switch (e->tag) {
     case GUMBO_TAG_MAIN:
+    case GUMBO_TAG_H1:
     case GUMBO_TAG_HTML:
     case GUMBO_TAG_BODY: return false;
     case GUMBO_TAG_NAV:
@@ -167,9 +174,7 @@ static bool furniture(const walk *w, const GumboNode *n)
     case GUMBO_TAG_UL:
         if (w->depth < 3) return true;
         break;
-    case GUMBO_TAG_FOOTER:
-        if (w->depth < 2 || ends_the_page(n)) return true;
-        break;
+    case GUMBO_TAG_FOOTER: return w->depth < 2 || ends_the_page(n);
     default: break;
     }
     return nr_html_named_furniture(e, w->depth);
@@ -260,12 +265,46 @@ static void visit_children(walk *w, const GumboNode *node, size_t level)
     w->lists -= list;
 }
 
-/* Deep in a page, a box whose text is mostly links is a way to other pages. What it wrote is taken back. */
-static bool is_link_box(const walk *w, GumboTag t, size_t start, size_t links)
+/* Adds a text node to what was seen. */
+static void see_text(walk *w, const char *s)
 {
-    size_t text = w->out->size - start;
-    bool box = (t == GUMBO_TAG_DIV && w->depth >= 5) || (t == GUMBO_TAG_ARTICLE && w->depth >= 2);
-    return box && !w->options->everything && text > 0 && (double)(w->link_bytes - links) > 0.6 * (double)text;
+    size_t n = 0;
+    for (; *s; s++) {
+        bool blank = *s == ' ' || (*s >= 9 && *s <= 13);
+        n += !blank || !w->seen_blank;
+        w->seen_blank = blank;
+    }
+    w->seen += n;
+    if (w->links > 0) w->seen_links += n;
+}
+
+/* Adds what is left out: a box is judged by all it holds. */
+static void see(walk *w, const GumboNode *node, size_t level)
+{
+    const GumboVector *row = children_of(node);
+    if (level > MAX_DEPTH) return;
+    if (is_text(node)) see_text(w, node->v.text.text);
+    if (!row) return;
+    bool link = node->v.element.tag == GUMBO_TAG_A;
+    w->links += link;
+    for (unsigned i = 0; i < row->length; i++) see(w, row->data[i], level + 1);
+    w->links -= link;
+}
+
+/* Whether an element with so many bytes of text, so many of them in links, is a way to other pages. The numbers are
+ * resiliparse's, read off pages made up for it. A box with a name is judged sooner than one without, unless the name
+ * says that it holds the page's own text. */
+static bool is_link_box(const walk *w, const GumboElement *e, size_t text, size_t links)
+{
+    double share = text > 0 ? (double)links / (double)text : 0;
+    switch (e->tag) {
+    case GUMBO_TAG_UL: return share > 0.2;
+    case GUMBO_TAG_ARTICLE: return w->depth >= 2 && text <= 500 && share > 0.2;
+    case GUMBO_TAG_DIV:
+        if (share <= 0.6) return false;
+        return nr_html_has_name(e) ? w->depth >= 2 && !nr_html_named_text(e) : w->depth >= 5 && text <= 800;
+    default: return false;
+    }
 }
 
 static void visit_element(walk *w, const GumboNode *node, size_t level)
@@ -273,6 +312,7 @@ static void visit_element(walk *w, const GumboNode *node, size_t level)
     const GumboElement *e = &node->v.element;
     if (never_text(e->tag) || (!w->options->everything && furniture(w, node))) {
         w->dropped++;
+        see(w, node, level);
         if (flow_of(e->tag) != INLINE) owe(w, breaks_around(w, e->tag));
         return;
     }
@@ -289,16 +329,16 @@ static void visit_element(walk *w, const GumboNode *node, size_t level)
     bool below_body = e->tag != GUMBO_TAG_HTML && e->tag != GUMBO_TAG_BODY;
     if (breaks) owe(w, breaks);
     if (e->tag == GUMBO_TAG_LI) begin_item(w);
-    size_t start = w->out->size, links = w->link_bytes;
+    size_t start = w->out->size, seen = w->seen, links = w->seen_links;
     w->depth += below_body;
     w->links += e->tag == GUMBO_TAG_A;
     visit_children(w, node, level);
     w->links -= e->tag == GUMBO_TAG_A;
     w->depth -= below_body;
-    if (is_link_box(w, e->tag, start, links)) {
+    bool wrote = w->out->size > start;
+    if (wrote && !w->options->everything && is_link_box(w, e, w->seen - seen, w->seen_links - links)) {
         w->out->size = start;
         w->out->data[start] = 0;
-        w->link_bytes = links;
         w->dropped++;
     }
     if (breaks) owe(w, breaks);
@@ -309,13 +349,10 @@ static void visit_element(walk *w, const GumboNode *node, size_t level)
 static void visit(walk *w, const GumboNode *node, size_t level)
 {
     if (level > MAX_DEPTH) return;
-    switch (node->type) {
-    case GUMBO_NODE_TEXT:
-    case GUMBO_NODE_CDATA:
-    case GUMBO_NODE_WHITESPACE: add_text(w, node->v.text.text); break;
-    case GUMBO_NODE_ELEMENT: visit_element(w, node, level); break;
-    default: break;
-    }
+    if (node->type == GUMBO_NODE_ELEMENT) visit_element(w, node, level);
+    if (!is_text(node)) return;
+    see_text(w, node->v.text.text);
+    add_text(w, node->v.text.text);
 }
 
 nr_status nr_html_main(nr_buffer *out, const char *html, size_t n, const nr_main_options *o, size_t *dropped,

@@ -25,4 +25,8 @@ nr_status nr_html_main(nr_buffer *out, const char *html, size_t n, const nr_main
  * part of the page's own text. depth: elements between it and the body. */
 bool nr_html_named_furniture(const GumboElement *e, size_t depth);
 
+/* Whether it has a class or id at all, and whether one of them says that the page's own text is inside. */
+bool nr_html_has_name(const GumboElement *e);
+bool nr_html_named_text(const GumboElement *e);
+
 #endif

@@ -124,10 +124,20 @@ static void test_main_text(void **state)
             "- a\n  - b\n- c\n\n1. d\n2. e");
     main_is("<table><tr><th>a<th>b<tr><td>c<td></table>", "a\tb\nc");
     main_is("<pre>\na\n  b\n\n\n\nc</pre>", "a\n  b\n\nc");
-    main_is("<div class='site-nav'>a</div><p class='site-nav'>b</p><div class='content menu'>c</div><div id=footer>d</div>", "b\n\nc");
+    main_is("<div class='site-nav'>a</div><p class='site-nav'>b</p><div class='content menu'>c</div><div id=footer>d</div>"
+            "<span class='menu'>e</span><table class='menu'><tr><td>f</table><h1 class='menu'>g</h1>", "c\n\ne\n\ng");
+    main_is("<div class='footer-notice'>a</div><div class='footernotice'>b</div><div class='l-modal'>c</div><div class='wp-modal'>d</div>"
+            "<div class='my-logo'>e</div><div class='logo-x'>f</div><div class='body related'>g</div>", "b\n\nc\n\nf\n\ng");
     main_is("<p style='color:red; display : none'>a</p><p hidden>b</p><p aria-hidden=true>c</p><img alt='d'>e<br>f", "d e\nf");
     main_is("<div class='post__share'><i>x</i></div><div><div class='related-links'>a</div><div class=ad_1f>k</div><p>text", "x\n\nk\n\ntext");
     main_is("<div><div><div><div><div><div><a href=a>one link</a> <a href=b>another link</a></div><p>text that stays", "text that stays");
+    main_is("<div><div><div><div><div><a href=a>one link</a></div><p>text", "one link\n\ntext");
+    main_is("<div><div><div id=left><h2>a</h2><a href=a>one link</a></div><div id=page-body><a href=a>a link</a></div><p>text", "a link\n\ntext");
+    main_is("<div><div id=left><a href=a>one link</a></div><p>text", "one link\n\ntext");
+    main_is("<div><div><div><ul><li><a href=a>link</a><li>0123456789abcdef</ul><ul><li><a href=a>link</a><li>0123456789abcde</ul>",
+            "- link\n- 0123456789abcdef");
+    main_is("<div><div><article><a href=a>link</a></article><article><a href=a>link</a> and 16 bytes more</article>", "link and 16 bytes more");
+    main_is("<div><div><div><ul><li><a href=a>link</a><li>a<script>0123456789abcdef</script></ul>", "- link\n- a"); /* by all it holds */
 }
 
 static double agreement(const char *a, const char *b)
