@@ -198,8 +198,10 @@ typedef struct nr_model nr_model;
 typedef enum { NR_COMPUTE_AUTO, NR_COMPUTE_FP32, NR_COMPUTE_BF16 } nr_compute;
 
 /* What the matrices are packed for. NR_USE_SHAPES maps the file and reads its
- * shapes without packing anything: enough for inspect, plans and tokenizers. */
-typedef enum { NR_USE_SHAPES, NR_USE_FORWARD, NR_USE_TRAIN } nr_use;
+ * shapes without packing anything: enough for inspect, plans and tokenizers.
+ * NR_USE_WEIGHTS packs nothing either, but extensions on it have their weights:
+ * enough to write them. */
+typedef enum { NR_USE_SHAPES, NR_USE_WEIGHTS, NR_USE_FORWARD, NR_USE_TRAIN } nr_use;
 
 /* INT8: products with the layers' frozen matrices in int8, with a scale for each
  * row of the input and each output; INT8_FORWARD: only those of the forward
@@ -288,6 +290,17 @@ nr_status nr_extension_load(nr_extension **out, const nr_model *m, const char *f
 nr_status nr_extension_save(const nr_extension *e, const char *folder, nr_error *err);
 /* As PEFT keeps it: adapter_config.json, adapter_model.safetensors. Method lora only. */
 nr_status nr_extension_save_peft(const nr_extension *e, const char *folder, nr_error *err);
+/* The model, with e where it isn't NULL and with what that stands on, as a Hugging Face folder that transformers loads:
+ * config.json, model.safetensors (or shards and their index), and the tokenizer's files, copied or made of a GGUF file's
+ * metadata. The folder must not exist; it appears whole or not at all. Extensions that aren't layers and weights of the
+ * backbone's own architecture are refused. An NR_USE_WEIGHTS model is enough. */
+typedef enum { NR_EXPORT_FP32, NR_EXPORT_BF16, NR_EXPORT_FP16 } nr_export_type;
+typedef struct {
+    nr_export_type type;
+    size_t shard_bytes; /* of the weights in a file at most, but for a tensor that is larger; 0: 5 GB */
+} nr_export_options;
+nr_status nr_model_export(const nr_model *m, nr_extension *e, const char *folder, const nr_export_options *opt,
+                          const nr_listener *l, nr_error *err);
 void nr_extension_close(nr_extension *e);
 size_t nr_extension_weights(const nr_extension *e);
 /* On (the default) or off; off is the backbone bit for bit. */

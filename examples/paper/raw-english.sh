@@ -2,7 +2,7 @@
 # raw-english.sh - an instruct model unlearns raw text; this brings it back before a comparison, so that what the
 # comparison calls forgetting is not hidden by English that any training on raw text improves.
 # All weights train on raw English at a constant rate until held-out English hasn't improved in three validations;
-# the best of them is kept in RUN/best.
+# the best of them is kept in RUN/best, and written as RUN/model, a Hugging Face folder to compare on.
 #
 #   examples/paper/raw-english.sh NRES MODEL RUN HELD-OUT TRAIN...
 #
@@ -37,4 +37,5 @@ trap - EXIT
 code=0
 wait $pid || code=$?
 [ $code -eq 0 ] || [ $code -eq 130 ] || exit $code
-echo "$run/best"
+rm -rf "$run/model"
+"$nres" export -m "$model" -x "$run/best" -o "$run/model" --quiet

@@ -108,6 +108,8 @@ void nr_writer_write(nr_writer *w, const void *data, size_t n);
 nr_status nr_writer_commit(nr_writer *w, nr_error *err);
 void nr_writer_abort(nr_writer *w);
 nr_status nr_write_file(const char *path, const void *data, size_t n, nr_error *err);
+/* To FOLDER/name. */
+nr_status nr_copy_file(const char *from, const char *folder, const char *name, nr_error *err);
 
 /* ---- sha256.c ---- */
 typedef struct nr_sha256 nr_sha256;

@@ -257,3 +257,14 @@ nr_status nr_write_file(const char *path, const void *data, size_t n, nr_error *
     nr_writer_write(&w, data, n);
     return nr_writer_commit(&w, err);
 }
+
+nr_status nr_copy_file(const char *from, const char *folder, const char *name, nr_error *err)
+{
+    nr_map map;
+    NR_TRY(nr_map_open(&map, from, err));
+    char *to = nr_path_join(folder, name);
+    nr_status st = to ? nr_write_file(to, map.data, map.size, err) : nr_fail(err, NR_E_MEMORY, "%s/%s: out of memory", folder, name);
+    free(to);
+    nr_map_close(&map);
+    return st;
+}

@@ -36,6 +36,14 @@ typedef struct {
 nr_status nr_config_from_json(nr_config *c, const json_t *j, const char *where, nr_error *err);
 nr_status nr_config_check(const nr_config *c, const char *where, nr_error *err);
 
+/* ---- config_write.c ---- */
+
+/* The other way, as transformers reads it. What config.json can't say (rotary
+ * divisors that no llama3 scaling makes) is refused. */
+nr_status nr_config_to_json(json_t **out, const nr_config *c, const char *where, nr_error *err);
+/* The ids of generation_config.json. */
+nr_status nr_config_generation(json_t **out, const nr_config *c, nr_error *err);
+
 /* ---- model_file.c: a GGUF file or a Hugging Face folder, opened ---- */
 
 typedef struct nr_gguf nr_gguf;
@@ -120,5 +128,9 @@ const nr_tensor *nr_safetensors_find(const nr_safetensors *s, const char *name);
  * metadata may be NULL; "format": "pt" is added. */
 nr_status nr_safetensors_write(const char *path, const nr_tensor *tensors, size_t count,
                                const json_t *metadata, nr_error *err);
+/* The same for tensors whose data isn't in memory: in the file's order, `write` brings the t->size bytes of each. */
+typedef nr_status nr_tensor_writer(void *context, nr_writer *w, const nr_tensor *t, nr_error *err);
+nr_status nr_safetensors_stream(const char *path, const nr_tensor *tensors, size_t count, nr_tensor_writer *write, void *context,
+                                nr_error *err);
 
 #endif

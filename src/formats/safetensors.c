@@ -279,8 +279,15 @@ static int dump_piece(const char *piece, size_t n, void *buffer)
     return ((nr_buffer *)buffer)->failed ? -1 : 0;
 }
 
-static nr_status write_file(const char *path, const nr_buffer *text, const nr_tensor *const *order, size_t count, nr_error *err)
+typedef struct {
+    nr_tensor_writer *write; /* NULL: the tensors' own data */
+    void *context;
+} source;
+
+static nr_status write_file(const char *path, const nr_buffer *text, const nr_tensor *const *order, size_t count, const source *from,
+                            nr_error *err)
 {
+    nr_status st = NR_OK;
     nr_writer w;
     size_t padded = (text->size + 7) / 8 * 8;
     uint64_t size = padded;
@@ -288,11 +295,17 @@ static nr_status write_file(const char *path, const nr_buffer *text, const nr_te
     nr_writer_write(&w, &size, sizeof size);
     nr_writer_write(&w, text->data, text->size);
     nr_writer_write(&w, "       ", padded - text->size);
-    for (size_t i = 0; i < count; i++) nr_writer_write(&w, order[i]->data, order[i]->size);
-    return nr_writer_commit(&w, err);
+    for (size_t i = 0; i < count && st == NR_OK; i++) {
+        if (from->write) st = from->write(from->context, &w, order[i], err);
+        else nr_writer_write(&w, order[i]->data, order[i]->size);
+    }
+    if (st == NR_OK) return nr_writer_commit(&w, err);
+    nr_writer_abort(&w);
+    return st;
 }
 
-nr_status nr_safetensors_write(const char *path, const nr_tensor *tensors, size_t count, const json_t *metadata, nr_error *err)
+static nr_status write_tensors(const char *path, const nr_tensor *tensors, size_t count, const json_t *metadata, const source *from,
+                               nr_error *err)
 {
     const nr_tensor **order;
     json_t *header = NULL;
@@ -307,9 +320,22 @@ nr_status nr_safetensors_write(const char *path, const nr_tensor *tensors, size_
     if (twice)
         st = nr_fail(err, NR_E_FORMAT, "%s: expected each tensor name once, found one twice", path);
     else if (st == NR_OK)
-        st = dumped ? write_file(path, &text, order, count, err) : nr_fail(err, NR_E_MEMORY, "%s: out of memory for the header", path);
+        st = dumped ? write_file(path, &text, order, count, from, err) : nr_fail(err, NR_E_MEMORY, "%s: out of memory for the header", path);
     nr_buffer_free(&text);
     json_decref(header);
     free(order);
     return st;
+}
+
+nr_status nr_safetensors_write(const char *path, const nr_tensor *tensors, size_t count, const json_t *metadata, nr_error *err)
+{
+    const source own = {0};
+    return write_tensors(path, tensors, count, metadata, &own, err);
+}
+
+nr_status nr_safetensors_stream(const char *path, const nr_tensor *tensors, size_t count, nr_tensor_writer *write, void *context,
+                                nr_error *err)
+{
+    const source from = {write, context};
+    return write_tensors(path, tensors, count, NULL, &from, err);
 }

@@ -208,7 +208,7 @@ static void close_state(nr_extension *e)
 
 /* ---- the three methods ---- */
 
-#define SHARED .declare = declare, .bind = bind, .close = close_state
+#define SHARED .declare = declare, .bind = bind, .close = close_state, .stock = true
 
 const nr_method nr_method_finetune = {
     .name = "finetune",

@@ -127,4 +127,5 @@ const nr_method nr_method_llama_pro = {
     .bind = bind,
     .depth = depth,
     .layer_at = layer_at,
+    .stock = true,
 };

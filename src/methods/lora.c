@@ -138,6 +138,49 @@ static nr_status site_back(nr_hook *h, nr_site s, void *dx, nr_slot slot, const 
     return h->ops->linear_back_input(a->linear, dx, slot, dt, h->n, true, err);
 }
 
+/* w += (s / R) B A */
+typedef struct {
+    const nr_extension *e;
+    const nr_param *a, *b;
+    double scale;
+    float *w;
+    size_t row;
+} fold_job;
+
+static inline double real_at(const void *p, bool wide, size_t i)
+{
+    return wide ? ((const double *)p)[i] : (double)((const float *)p)[i];
+}
+
+enum { FOLDED = 256 }; /* columns at a time */
+
+static void fold_row(void *context, size_t i)
+{
+    const fold_job *job = context;
+    const void *a = nr_param_value(job->e, job->a), *b = nr_param_value(job->e, job->b);
+    size_t in = job->a->shape[1], R = job->a->shape[0];
+    bool wide = job->e->model->ops->real == NR_F64;
+    for (size_t begin = 0; begin < in; begin += FOLDED) {
+        double sum[FOLDED] = {0};
+        size_t n = NR_MIN(in - begin, (size_t)FOLDED);
+        for (size_t r = 0; r < R; r++) {
+            double by = real_at(b, wide, (job->row + i) * R + r);
+            for (size_t k = 0; k < n; k++) sum[k] += by * real_at(a, wide, r * in + begin + k);
+        }
+        float *w = job->w + i * in + begin;
+        for (size_t k = 0; k < n; k++) w[k] = (float)((double)w[k] + job->scale * sum[k]);
+    }
+}
+
+static void fold(const nr_extension *e, size_t layer, nr_site s, float *w, size_t row, size_t n)
+{
+    const nr_lora *t = e->state;
+    if (!t->on[s]) return;
+    const nr_param *a = &e->params[2 * (nr_extension_rank(e, layer) * t->count + t->order[s])];
+    fold_job job = {e, a, a + 1, t->scale, w, row};
+    nr_parallel(n, fold_row, &job);
+}
+
 static void close_state(nr_extension *e)
 {
     free(e->state);
@@ -156,4 +199,6 @@ const nr_method nr_method_lora = {
     .site = site,
     .site_back = site_back,
     .close = close_state,
+    .stock = true,
+    .fold = fold,
 };

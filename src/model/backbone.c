@@ -57,7 +57,7 @@ static nr_status load_layer(nr_model *m, size_t l, float *row, nr_error *err)
     NR_TRY(read_norm(m, norms + step, name, row, err));
     layer->norm1 = norms;
     layer->norm2 = norms + step;
-    if (m->use == NR_USE_SHAPES) return NR_OK;
+    if (m->use < NR_USE_FORWARD) return NR_OK;
     for (nr_site s = 0; s < NR_SITES; s++) {
         size_t out, in;
         nr_site_shape(c, s, &out, &in);
@@ -84,7 +84,7 @@ static nr_status load(nr_model *m, nr_error *err)
     NR_GO(read_norm(m, last, "model.norm.weight", row, err));
     m->final_norm = last;
     NR_GO(need(&m->embedding, m, err, "model.embed_tokens.weight"));
-    if (m->use != NR_USE_SHAPES)
+    if (m->use >= NR_USE_FORWARD)
         NR_GO(pack(m, &m->head, c->V, c->C, c->tied ? "model.embed_tokens" : "lm_head", false, false, err));
 done:
     free(row);
@@ -132,7 +132,7 @@ nr_status nr_model_open_on(nr_model **out, const char *path, const nr_model_opti
     m->quantised = opt->frozen == NR_FROZEN_QUANTISED || (opt->frozen == NR_FROZEN_AUTO && opt->use == NR_USE_FORWARD);
     m->products = opt->products;
     nr_threads_set(opt->threads);
-    nr_status st = opt->products == NR_PRODUCTS_COMPUTE || opt->use == NR_USE_SHAPES ? NR_OK : nr_linear_int8_can(ops, err);
+    nr_status st = opt->products == NR_PRODUCTS_COMPUTE || opt->use < NR_USE_FORWARD ? NR_OK : nr_linear_int8_can(ops, err);
     if (st == NR_OK && opt->products != NR_PRODUCTS_COMPUTE && m->quantised)
         st = nr_fail(err, NR_E_USAGE, "--frozen-products int8: expected --frozen packed, found quantised");
     if (st == NR_OK) st = nr_model_file_open(&m->file, path, opt->hub_folder, err);

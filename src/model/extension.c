@@ -221,7 +221,7 @@ static nr_status make_linears(nr_extension *e, nr_error *err)
 }
 
 /* Everything but the values: declared, laid out, memory taken (not for
- * NR_USE_SHAPES, where only sizes are wanted). */
+ * NR_USE_SHAPES, where only sizes are wanted; for NR_USE_WEIGHTS no packings). */
 static nr_status create(nr_extension **out, const nr_model *m, const nr_settings *s, const nr_method *method, nr_error *err)
 {
     nr_extension *e;
@@ -239,8 +239,8 @@ static nr_status create(nr_extension **out, const nr_model *m, const nr_settings
         st = nr_fail(err, NR_E_USAGE, "--extra %g: too small for %s on this model", s->extra, method->name);
         goto done;
     }
-    if (m->use != NR_USE_SHAPES) {
-        NR_GO(nr_alloc(&e->values, e->weights, m->ops->real_size, "weights of the extension", err));
+    if (m->use != NR_USE_SHAPES) NR_GO(nr_alloc(&e->values, e->weights, m->ops->real_size, "weights of the extension", err));
+    if (m->use >= NR_USE_FORWARD) {
         NR_GO(make_linears(e, err));
         if (method->bind) NR_GO(method->bind(e, err));
     }

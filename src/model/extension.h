@@ -139,6 +139,11 @@ struct nr_method {
     size_t (*prefix)(const struct nr_extension *e);
     void (*prefix_of)(const nr_hook *h, const void **k, const void **v, void **dk, void **dv);
     void (*close)(struct nr_extension *e);
+
+    /* stock: the extended model is one of the backbone's own architecture, whose layers and weights are those of the walk.
+     * fold: where something stands beside a matrix, rows [row, row + n) of it, (n, in), += what that comes to. */
+    bool stock;
+    void (*fold)(const struct nr_extension *e, size_t layer, nr_site s, float *w, size_t row, size_t n);
 };
 
 /* methods/table.c */

@@ -81,24 +81,13 @@ static nr_status add_all(weights *w, const nr_config *c, nr_error *err)
     return c->tied ? NR_OK : add(w, c->V, c->C, 0, err, "lm_head.weight");
 }
 
-static nr_status copy_file(const char *from, const char *folder, const char *name, nr_error *err)
-{
-    nr_map map;
-    NR_TRY(nr_map_open(&map, from, err));
-    char *to = nr_path_join(folder, name);
-    nr_status st = to ? nr_write_file(to, map.data, map.size, err) : nr_fail(err, NR_E_MEMORY, "%s: not enough memory", name);
-    free(to);
-    nr_map_close(&map);
-    return st;
-}
-
 static nr_status write_folder(const char *folder, const char *config_json, const char *tokenizer_json, const weights *w, nr_error *err)
 {
     char *path = nr_path_join(folder, "model.safetensors");
     nr_status st = path ? nr_make_folders(folder, err) : nr_fail(err, NR_E_MEMORY, "%s: not enough memory", folder);
     if (st == NR_OK) st = nr_safetensors_write(path, w->tensors, w->count, NULL, err);
-    if (st == NR_OK) st = copy_file(config_json, folder, "config.json", err);
-    if (st == NR_OK && tokenizer_json) st = copy_file(tokenizer_json, folder, "tokenizer.json", err);
+    if (st == NR_OK) st = nr_copy_file(config_json, folder, "config.json", err);
+    if (st == NR_OK && tokenizer_json) st = nr_copy_file(tokenizer_json, folder, "tokenizer.json", err);
     free(path);
     return st;
 }

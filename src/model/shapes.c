@@ -80,7 +80,7 @@ size_t nr_model_matrix_bytes(const nr_model *m, nr_use use, bool quantised, nr_p
     unsigned uses = NR_PACK_FORWARD | (use == NR_USE_TRAIN ? NR_PACK_BACKWARD_INPUT : 0);
     size_t bytes = (2 * c->L + 1) * c->C * m->ops->real_size;
     count_job j = {.m = m, .uses = uses, .quantised = quantised, .yields = yields};
-    if (use == NR_USE_SHAPES) return 0;
+    if (use < NR_USE_FORWARD) return 0;
     for (size_t l = 0; l < c->L; l++)
         for (nr_site s = 0; s < NR_SITES; s++) {
             char name[128];

@@ -40,6 +40,13 @@ bool nr_split_from_regex(nr_split *s, const char *regex)
     return false;
 }
 
+const char *nr_split_regex(nr_split s)
+{
+    for (size_t i = 0; i < NR_COUNT(known); i++)
+        if (known[i].split == s) return known[i].regex;
+    return NULL;
+}
+
 bool nr_pretokenizer_add(nr_pretokenizer *t, nr_split s)
 {
     if (s == NR_SPLIT_GPT2 && t->count && t->steps[t->count - 1] == NR_SPLIT_DIGIT) {

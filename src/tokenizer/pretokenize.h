@@ -38,6 +38,8 @@ typedef struct {
 const char *nr_split_name(nr_split s);
 /* The split that a regular expression means, by its exact text; false: unknown. */
 bool nr_split_from_regex(nr_split *s, const char *regex);
+/* The other way; NULL: the split has none. */
+const char *nr_split_regex(nr_split s);
 /* Adds a step, joining digit + gpt2 into the one-pass form; false: too many. */
 bool nr_pretokenizer_add(nr_pretokenizer *t, nr_split s);
 

@@ -9,6 +9,8 @@
 
 nr_status nr_tokenizer_from_gguf(nr_tokenizer **out, const nr_gguf *g, nr_error *err);
 nr_status nr_tokenizer_from_json(nr_tokenizer **out, const json_t *j, const char *where, nr_error *err);
+/* tokenizer_write.c: what a GGUF file says of its tokenizer, as tokenizer.json and tokenizer_config.json. */
+nr_status nr_tokenizer_gguf_to_json(json_t **tokenizer, json_t **settings, const nr_gguf *g, const nr_config *c, nr_error *err);
 /* True when the file asks for the BOS token before a text (llama 3). nr_tokenizer_encode itself never adds one. */
 bool nr_tokenizer_add_bos(const nr_tokenizer *t);
 /* SHA-256 over everything that decides the ids: key of token caches. */

@@ -145,15 +145,30 @@ static nr_status read_all(reader *r)
     return NR_OK;
 }
 
-nr_status nr_tokenizer_from_gguf(nr_tokenizer **out, const nr_gguf *g, nr_error *err)
+nr_status nr_vocabulary_from_gguf(nr_vocabulary *v, const nr_gguf *g, nr_error *err)
 {
-    *out = NULL;
     const char *where = nr_gguf_path(g);
     reader r = {.v = {.where = where, .bos = -1, .eos = -1}, .g = g, .where = where, .err = err};
     nr_status st = read_all(&r);
-    if (st == NR_OK) st = nr_tokenizer_build(out, &r.v, err);
-    free(r.v.texts);
-    free(r.v.merges);
-    free(r.v.added);
+    *v = r.v;
+    if (st != NR_OK) nr_vocabulary_free(v);
+    return st;
+}
+
+void nr_vocabulary_free(nr_vocabulary *v)
+{
+    free(v->texts);
+    free(v->merges);
+    free(v->added);
+    *v = (nr_vocabulary){0};
+}
+
+nr_status nr_tokenizer_from_gguf(nr_tokenizer **out, const nr_gguf *g, nr_error *err)
+{
+    nr_vocabulary v;
+    *out = NULL;
+    NR_TRY(nr_vocabulary_from_gguf(&v, g, err));
+    nr_status st = nr_tokenizer_build(out, &v, err);
+    nr_vocabulary_free(&v);
     return st;
 }

@@ -297,8 +297,6 @@ nr_status nr_tokenizer_from_json(nr_tokenizer **out, const json_t *j, const char
     reader r = {.v = {.where = where, .bos = -1, .eos = -1}, .where = where, .err = err};
     nr_status st = read_all(&r, j);
     if (st == NR_OK) st = nr_tokenizer_build(out, &r.v, err);
-    free(r.v.texts);
-    free(r.v.merges);
-    free(r.v.added);
+    nr_vocabulary_free(&r.v);
     return st;
 }

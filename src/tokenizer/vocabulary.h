@@ -75,6 +75,10 @@ typedef struct {
     int32_t bos, eos;
 } nr_vocabulary;
 
+/* tokenizer_gguf.c: the vocabulary in the metadata; its strings are the file's. */
+nr_status nr_vocabulary_from_gguf(nr_vocabulary *v, const nr_gguf *g, nr_error *err);
+void nr_vocabulary_free(nr_vocabulary *v);
+
 nr_status nr_tokenizer_build(nr_tokenizer **out, const nr_vocabulary *v, nr_error *err);
 
 #endif

@@ -47,13 +47,13 @@ grep -q '"kind": "step".*"balance": 0,' houlsby/metrics.jsonl || fail "houlsby: 
 
 # LoRA on all seven matrices, to PEFT's folder and back: the same text.
 trains lora --method lora --lora-targets q,k,v,o,gate,up,down --width 3 --steps 4 --lr 0.01
-expect 0 "$NRES" export -m model -x lora -o peft
+expect 0 "$NRES" export -m model -x lora --format peft -o peft
 for file in adapter_config.json adapter_model.safetensors; do [ -s peft/$file ] || fail "no peft/$file"; done
 says peft/adapter_config.json '"peft_type": "LORA"'
 expect 0 "$NRES" generate -m model -x lora -p "le de la" -n 12 --ignore-eos
 cp out own
 expect 0 "$NRES" generate -m model -x peft -p "le de la" -n 12 --ignore-eos
 cmp -s own out || fail "the extension says something else from PEFT's folder"
-expect 1 "$NRES" export -m model -x houlsby -o refused
+expect 1 "$NRES" export -m model -x houlsby --format peft -o refused
 says err 'expected an extension of method lora, found houlsby'
 [ ! -e refused ] || fail "a refused export left a folder"

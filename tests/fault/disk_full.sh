@@ -57,6 +57,12 @@ fi
 expect 0 "$NRES" resume later
 same_run whole later
 
+# An export that doesn't fit leaves nothing, and one that does comes whole.
+stopped $((weights / 2)) model.safetensors "$NRES" export -m model -o exported
+[ -z "$(find . -maxdepth 1 -name 'exported*')" ] || fail "half an export is left"
+expect 0 "$NRES" export -m model -o exported
+cmp model/model.safetensors exported/model.safetensors || fail "another model than the one exported"
+
 # The same on a file system that is really full, where one can be mounted.
 if mkdir small && mount -t tmpfs -o size=2m tmpfs small 2>/dev/null; then
   trap 'umount "$FOLDER/small"; rm -rf "$FOLDER"' EXIT
@@ -67,6 +73,10 @@ if mkdir small && mount -t tmpfs -o size=2m tmpfs small 2>/dev/null; then
   rm small/ballast
   expect 0 "$NRES" resume small/run
   same_run whole small/run
+  head -c 2000000 /dev/zero >small/ballast 2>/dev/null || true
+  expect 1 "$NRES" export -m model -o small/exported
+  tail -1 err | grep -q "^nres: small/exported.*: can't write: No space left on device" || fail "$(tail -1 err)"
+  [ -z "$(find small -name 'exported*')" ] || fail "half an export is left"
   echo "files that may not grow, and a full file system"
 else
   echo "files that may not grow; no file system could be mounted here"

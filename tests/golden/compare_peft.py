@@ -23,7 +23,7 @@ def main():
     own = os.path.join(fixtures, "methods", "peft_lora")
     with tempfile.TemporaryDirectory() as folder:
         out = os.path.join(folder, "exported")
-        subprocess.run([sys.argv[1], "export", "-m", os.path.join(fixtures, "neutral"), "-x", own, "-o", out], check=True)
+        subprocess.run([sys.argv[1], "export", "-m", os.path.join(fixtures, "neutral"), "-x", own, "-o", out, "--format", "peft"], check=True)
         before, after, plain = logits(own, ids), logits(out, ids), backbone()(input_ids=ids).logits
         off = float((before - after).abs().max().detach())
         print(f"PEFT's own folder against the exported one: {off:g}; against the backbone: {float((before - plain).abs().max().detach()):g}")
