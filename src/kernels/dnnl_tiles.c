@@ -3,6 +3,8 @@
  */
 #include "kernels/dnnl_tiles.h"
 
+#include "kernels/panel.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -111,12 +113,11 @@ static dnnl_status_t describe(nr_primitive *p, const nr_dnnl_matrix *m)
     dnnl_status_t s = dnnl_success;
     if (p->kind == NR_PRIMITIVE_FORWARD || p->kind == NR_PRIMITIVE_BACK_INPUT) {
         const nr_packing *from = p->kind == NR_PRIMITIVE_FORWARD ? &m->forward : &m->back_input;
-        bool int8 = from->desc.data_type == dnnl_s8;
-        s = desc_strided(&p->a, p->rows, p->depth, int8 ? dnnl_u8 : act, p->depth, 1);
+        s = desc_strided(&p->a, p->rows, p->depth, act, p->depth, 1);
         /* The last tile ends where the matrix ends: any other width is whole blocks. */
         size_t at = p->cols % from->cols_block ? from->cols - p->cols : 0;
         if (s == dnnl_success) s = desc_part(&p->b, from, p->depth, 0, p->cols, at);
-        if (s == dnnl_success) s = desc_strided(&p->c, p->rows, p->cols, int8 ? dnnl_s32 : to, p->cols, 1);
+        if (s == dnnl_success) s = desc_strided(&p->c, p->rows, p->cols, to, p->cols, 1);
         if (s == dnnl_success) s = desc_strided(&p->bias, 1, p->cols, dnnl_f32, p->cols, 1);
     } else if (p->kind == NR_PRIMITIVE_BACK_WEIGHT) {
         s = desc_strided(&p->a, p->rows, p->depth, act, 1, w->out);
@@ -143,7 +144,7 @@ static dnnl_status_t plan_make(nr_primitive *p, const nr_dnnl_matrix *m)
     if (p->kind == NR_PRIMITIVE_PACK_FORWARD || p->kind == NR_PRIMITIVE_PACK_BACK_INPUT)
         s = make_reorder(p, m);
     else
-        s = make_product(p, m, p->kind == NR_PRIMITIVE_FORWARD && m->bias && m->forward.desc.data_type != dnnl_s8);
+        s = make_product(p, m, p->kind == NR_PRIMITIVE_FORWARD && m->bias);
     if (s == dnnl_success) s = dnnl_primitive_create(&p->primitive, p->desc);
     nr_threads_set(threads);
     if (s != dnnl_success) return s;
@@ -283,6 +284,21 @@ dnnl_status_t nr_packing_choose(nr_packing *p, dnnl_engine_t engine, size_t dept
     for (int i = 0; i < inner->inner_nblks; i++)
         *(inner->inner_idxs[i] == 0 ? &p->depth_block : &p->cols_block) *= (size_t)inner->inner_blks[i];
     return NR_PACK_PIECE % p->depth_block || NR_PACK_PIECE % p->cols_block ? dnnl_unimplemented : s;
+}
+
+bool nr_packing_has_panels(const nr_packing *p)
+{
+    const dnnl_blocking_desc_t *b = &p->desc.format_desc.blocking;
+    bool int8 = p->desc.data_type == dnnl_s8;
+    if (p->desc.data_type != dnnl_bf16 && !int8) return false;
+    return (int8 ? nr_panel_int8() : nr_panel_bf16()) && b->inner_nblks == 3 && b->inner_idxs[0] == 0 && b->inner_idxs[1] == 1 &&
+           b->inner_blks[1] == NR_PANEL && b->inner_idxs[2] == 0 && b->inner_blks[2] == (int8 ? 4 : 2) &&
+           b->strides[0] == (dnnl_dim_t)(p->depth_block * NR_PANEL);
+}
+
+size_t nr_packing_panel_bytes(const nr_packing *p)
+{
+    return (size_t)p->desc.format_desc.blocking.strides[1] * dnnl_data_type_size(p->desc.data_type);
 }
 
 char *nr_packing_at(const nr_packing *p, size_t depth, size_t col)

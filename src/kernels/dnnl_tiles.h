@@ -38,7 +38,7 @@ typedef enum {
 typedef struct nr_primitive {
     nr_primitive_kind kind;
     size_t rows, cols, depth;
-    nr_dtype to; /* element type of C; of int8 packings A is uint8 and C int32, whatever this says */
+    nr_dtype to; /* element type of C */
     bool accumulate;
     dnnl_memory_desc_t a, b, c, bias;
     dnnl_primitive_desc_t desc;
@@ -86,6 +86,9 @@ void nr_dnnl_end(nr_dnnl_matrix *m);
 dnnl_status_t nr_packing_choose(nr_packing *p, dnnl_engine_t engine, size_t depth, size_t cols, dnnl_data_type_t type);
 /* The same with memory. */
 nr_status nr_packing_make(nr_dnnl_matrix *m, nr_packing *p, size_t depth, size_t cols, dnnl_data_type_t type, nr_error *err);
+/* Whether it is made of panels (panel.h) that this processor multiplies; the bytes of one. */
+bool nr_packing_has_panels(const nr_packing *p);
+size_t nr_packing_panel_bytes(const nr_packing *p);
 /* Where element (depth, col) lies: both at the begin of a block. */
 char *nr_packing_at(const nr_packing *p, size_t depth, size_t col);
 

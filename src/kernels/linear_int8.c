@@ -1,28 +1,27 @@
 /*
- * linear_int8.c - frozen matrices as int8 through oneDNN; see linear_int8.h.
+ * linear_int8.c - frozen matrices as int8, packed by oneDNN; see linear_int8.h.
  *
  * Owns the int8 packings, the scales and, where only the forward product is
  * int8, an ordinary matrix for the other. Refuses gradients of its weights:
  * they are frozen.
  *
  * A task takes some rows of x, rounds them on its stack and multiplies them
- * with one tile of columns after another; the sums, int32, become y on the way
- * out. u = 128 + x / s is unsigned as the instructions want it; what the 128
+ * with one panel (panel.h) after another, also those of several matrices with
+ * the same x. u = 128 + x / s is unsigned as the instructions want it; what the 128
  * adds to a column's sum is known from the weights and taken off.
  */
 #include "kernels/linear_int8.h"
 
 #include "kernels/dnnl_tiles.h"
-#include "kernels/isa.h"
+#include "kernels/panel.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define TILE_ROWS 64
-#define TILE_COLS 256
-#define TILE_WEIGHTS 262144     /* bytes: about a quarter of a core's L2 cache */
-#define ROUNDED_BYTES 131072    /* rows of x on the stack */
-#define TASKS_LEAST 8
+#define TASK_ROWS 32
+#define TASKS_LEAST 16
+#define ROUNDED_BYTES 131072 /* rows of x on the stack */
+#define GROUP_MOST 8         /* matrices of one call */
 
 /* One product: which packing, and what turns its sums into y. */
 typedef struct {
@@ -154,81 +153,61 @@ static nr_status pack(matrix *m, const nr_tensor *weight, nr_error *err)
 /* ---- products ---- */
 
 typedef struct {
-    matrix *m;
-    const side *side;
-    nr_primitive *plans[2][2]; /* [last rows][last columns] */
-    nr_cut rows, cols;
-    size_t groups, group;      /* a task takes one part of rows and a group of parts of columns */
+    const nr_ops *ops;
+    nr_panel_product *product;
+    const nr_panels *list;
+    const side *const *sides;  /* of the matrices of the list */
     const char *x;
-    char *y;
-    nr_dtype to;
-    bool accumulate;
-    const float *bias;
-    _Atomic int failed;
+    size_t n, depth, panel_bytes, panels;
+    size_t parts, groups; /* a task takes one part of the rows and one group of panels */
 } product_job;
-
-static void cut_product(product_job *job, size_t n)
-{
-    const nr_packing *b = job->side->packing;
-    size_t rows = NR_MIN((size_t)TILE_ROWS, NR_MAX((size_t)1, ROUNDED_BYTES / b->depth));
-    size_t unit = b->cols_block == 1 ? 64 : b->cols_block, cols = NR_MAX(unit, TILE_WEIGHTS / b->depth / unit * unit);
-    job->rows = nr_cut_evenly(n, rows, rows >= 8 ? 8 : 1);
-    job->cols = nr_cut_evenly(b->cols, NR_MIN(cols, (size_t)TILE_COLS / unit * unit), unit);
-    size_t wanted = (TASKS_LEAST + job->rows.count - 1) / job->rows.count;
-    job->group = (job->cols.count + wanted - 1) / wanted;
-    job->groups = (job->cols.count + job->group - 1) / job->group;
-}
 
 static void product_task(void *context, size_t i)
 {
-    product_job *job = context;
-    const nr_ops *ops = job->m->base.head.ops;
-    const nr_packing *b = job->side->packing;
+    const product_job *job = context;
     _Alignas(64) uint8_t x[ROUNDED_BYTES];
-    _Alignas(64) int32_t sums[TILE_ROWS * TILE_COLS];
-    float scale[TILE_ROWS];
-    size_t part = i % job->rows.count, group = i / job->rows.count;
-    size_t row = part * job->rows.size, rows = nr_cut_part(&job->rows, part), y_size = nr_dtype_size(job->to);
-    ops->int8_rows(x, scale, job->x + row * b->depth * ops->act_size, rows, b->depth);
-    for (size_t c = group * job->group; c < NR_MIN((group + 1) * job->group, job->cols.count); c++) {
-        size_t col = c * job->cols.size, cols = nr_cut_part(&job->cols, c);
-        const nr_primitive *p = job->plans[part + 1 == job->rows.count][c + 1 == job->cols.count];
-        dnnl_status_t s = nr_primitive_run(p, &job->m->base, x, nr_packing_at(b, 0, col), sums, NULL);
-        if (s != dnnl_success) {
-            atomic_store(&job->failed, (int)s);
-            return;
-        }
-        ops->int8_sums(job->y + (row * b->cols + col) * y_size, job->to, b->cols, sums, scale, job->side->scale + col,
-                       job->side->offset + col, job->bias ? job->bias + col : NULL, job->accumulate, rows, cols);
+    float scale[TASK_ROWS];
+    size_t part = i / job->groups, group = i % job->groups, depth = job->depth;
+    size_t row = part * job->n / job->parts, rows = (part + 1) * job->n / job->parts - row;
+    size_t begin = group * job->panels / job->groups, end = (group + 1) * job->panels / job->groups;
+    job->ops->int8_rows(x, scale, job->x + row * depth * job->ops->act_size, rows, depth);
+    for (size_t k = begin; k < end; k++) {
+        size_t panel = k;
+        const nr_panels *to = nr_panels_find(job->list, &panel);
+        const side *s = job->sides[to - job->list];
+        const char *data = to->data + panel * job->panel_bytes;
+        size_t col = panel * NR_PANEL;
+        const nr_panel p = {.x = x, .pitch = depth, .panel = data, .rows = rows, .cols = NR_MIN((size_t)NR_PANEL, to->cols - col),
+                            .depth = depth, .next = data + job->panel_bytes,
+                            .next_lines = panel + 1 < nr_panel_count(to->cols) ? job->panel_bytes / 64 : 0,
+                            .y = (char *)to->y + (row * to->cols + col) * nr_dtype_size(to->to), .to = to->to, .y_pitch = to->cols,
+                            .accumulate = to->accumulate, .bias = to->bias ? to->bias + col : NULL, .row_scale = scale,
+                            .col_scale = s->scale + col, .offset = s->offset + col};
+        job->product(&p);
     }
 }
 
-static dnnl_status_t plan_product(product_job *job, nr_primitive_kind kind, size_t n)
+/* The products of x (n, depth) act with some matrices: a task rounds its rows once for all of them. */
+static void product(const nr_ops *ops, const nr_panels *list, const side *const *sides, size_t count, const void *x, size_t n)
 {
-    dnnl_status_t s = dnnl_success;
-    cut_product(job, n);
-    for (int r = 0; r < 2; r++)
-        for (int c = 0; c < 2 && s == dnnl_success; c++) {
-            if ((!r && job->rows.count == 1) || (!c && job->cols.count == 1)) continue;
-            nr_primitive want = {.kind = kind, .to = NR_F32, .depth = job->side->packing->depth,
-                                 .rows = r ? job->rows.last : job->rows.size, .cols = c ? job->cols.last : job->cols.size};
-            s = nr_primitive_get(&job->plans[r][c], &job->m->base, &want);
-        }
-    return s;
+    const nr_packing *b = sides[0]->packing;
+    product_job job = {.ops = ops, .product = nr_panel_int8(), .list = list, .sides = sides, .x = x, .n = n, .depth = b->depth,
+                       .panel_bytes = nr_packing_panel_bytes(b)};
+    size_t rows = NR_MIN((size_t)TASK_ROWS, NR_MAX((size_t)1, ROUNDED_BYTES / b->depth));
+    for (size_t i = 0; i < count; i++) job.panels += nr_panel_count(list[i].cols);
+    if (n == 0) return;
+    job.parts = (n + rows - 1) / rows;
+    job.groups = NR_MIN(job.panels, (TASKS_LEAST + job.parts - 1) / job.parts);
+    nr_parallel(job.parts * job.groups, product_task, &job);
 }
 
-static nr_status product(matrix *m, bool back, void *y, nr_slot slot, const void *x, size_t n, bool accumulate, nr_error *err)
+static void product_of_one(const matrix *m, bool back, void *y, nr_slot slot, const void *x, size_t n, bool accumulate)
 {
     const nr_ops *ops = m->base.head.ops;
-    product_job job = {.m = m, .side = back ? &m->back_input : &m->forward, .x = x, .y = y, .to = slot == NR_ACT ? ops->act : ops->real,
-                       .accumulate = accumulate, .bias = back ? NULL : m->base.bias};
-    if (n == 0) return NR_OK;
-    dnnl_status_t s = plan_product(&job, back ? NR_PRIMITIVE_BACK_INPUT : NR_PRIMITIVE_FORWARD, n);
-    if (s == dnnl_success) {
-        nr_parallel(job.rows.count * job.groups, product_task, &job);
-        s = (dnnl_status_t)atomic_load(&job.failed);
-    }
-    return s == dnnl_success ? NR_OK : nr_dnnl_refuse(&m->base, s, back ? "backward" : "forward", n, err);
+    const side *s = back ? &m->back_input : &m->forward;
+    const nr_panels to = {s->packing->data, s->packing->cols, y, slot == NR_ACT ? ops->act : ops->real, accumulate,
+                          back ? NULL : m->base.bias};
+    product(ops, &to, &s, 1, x, n);
 }
 
 /* ---- the kind ---- */
@@ -264,31 +243,42 @@ static nr_status int8_pack_tensor(nr_linear *w, const nr_tensor *weight, const n
 
 static nr_status int8_prepare(nr_linear *w, size_t n, bool weight_gradient, nr_error *err)
 {
-    matrix *m = (matrix *)w;
-    dnnl_status_t s = dnnl_success;
-    (void)weight_gradient; /* there are none */
-    if (n == 0) return NR_OK;
-    for (int back = 0; back < 2 && s == dnnl_success; back++) {
-        product_job job = {.m = m, .side = back ? &m->back_input : &m->forward};
-        if (job.side->packing) s = plan_product(&job, back ? NR_PRIMITIVE_BACK_INPUT : NR_PRIMITIVE_FORWARD, n);
-    }
-    if (s != dnnl_success) return nr_dnnl_refuse(&m->base, s, "preparation", n, err);
+    const matrix *m = (const matrix *)w;
+    (void)weight_gradient; /* there are none; int8 products allocate nothing */
     return m->back ? nr_linear_prepare(m->back, n, false, err) : NR_OK;
 }
 
 static nr_status int8_forward(nr_linear *w, void *y, nr_slot slot, const void *x, size_t n, bool accumulate, nr_error *err)
 {
-    matrix *m = (matrix *)w;
+    const matrix *m = (const matrix *)w;
     if (!m->forward.packing) return nr_linear_not_packed(w, "forward", err);
-    return product(m, false, y, slot, x, n, accumulate, err);
+    product_of_one(m, false, y, slot, x, n, accumulate);
+    return NR_OK;
+}
+
+static nr_status int8_group(const nr_product *list, size_t count, const void *x, size_t n, nr_error *err)
+{
+    const nr_ops *ops = list->w->ops;
+    nr_panels panels[GROUP_MOST];
+    const side *sides[GROUP_MOST];
+    for (size_t i = 0; i < count; i++) {
+        const matrix *m = (const matrix *)list[i].w;
+        if (!m->forward.packing) return nr_linear_not_packed(list[i].w, "forward", err);
+        size_t k = i % GROUP_MOST;
+        sides[k] = &m->forward;
+        panels[k] = (nr_panels){m->base.forward.data, m->base.forward.cols, list[i].y, ops->act, false, m->base.bias};
+        if (k + 1 == GROUP_MOST || i + 1 == count) product(ops, panels, sides, k + 1, x, n);
+    }
+    return NR_OK;
 }
 
 static nr_status int8_back_input(nr_linear *w, void *dx, nr_slot slot, const void *dy, size_t n, bool accumulate, nr_error *err)
 {
-    matrix *m = (matrix *)w;
+    const matrix *m = (const matrix *)w;
     if (m->back) return nr_linear_back_input(m->back, dx, slot, dy, n, accumulate, err);
     if (!m->back_input.packing) return nr_linear_not_packed(w, "backward", err);
-    return product(m, true, dx, slot, dy, n, accumulate, err);
+    product_of_one(m, true, dx, slot, dy, n, accumulate);
+    return NR_OK;
 }
 
 static nr_status int8_back_weight(nr_linear *w, void *dw, void *dbias, const void *dy, const void *x, size_t n, nr_error *err)
@@ -304,7 +294,7 @@ static double read_bytes(const nr_linear *w, size_t n, bool back)
 }
 
 static const nr_linear_kind int8_kind = {int8_free,    int8_pack,       int8_pack_tensor, int8_prepare,
-                                         int8_forward, int8_back_input, int8_back_weight, read_bytes,      NULL};
+                                         int8_forward, int8_back_input, int8_back_weight, read_bytes,      int8_group};
 
 static nr_status make_side(matrix *m, side *s, nr_packing *p, size_t depth, size_t cols, nr_error *err)
 {
@@ -318,14 +308,10 @@ nr_status nr_linear_int8_can(const nr_ops *ops, nr_error *err)
 {
     dnnl_engine_t engine = NULL;
     nr_packing p;
-    bool vnni = false; /* without it sums of products overflow 16 bits */
-#if defined(__x86_64__)
-    vnni = nr_runs_avx512vnni();
-#endif
-    dnnl_status_t s = vnni && ops->linear_new == nr_linear_cpu_new ? nr_dnnl_engine(&engine) : dnnl_unimplemented;
-    if (s == dnnl_success) s = nr_packing_choose(&p, engine, 64, 64, dnnl_s8);
+    bool can = ops->linear_new == nr_linear_cpu_new && nr_panel_int8() && nr_dnnl_engine(&engine) == dnnl_success &&
+               nr_packing_choose(&p, engine, 64, 64, dnnl_s8) == dnnl_success && nr_packing_has_panels(&p);
     if (engine) dnnl_engine_destroy(engine);
-    if (s == dnnl_success) return NR_OK;
+    if (can) return NR_OK;
     return nr_fail(err, NR_E_UNSUPPORTED, "--frozen-products int8: expected a processor with avx512-vnni, found %s", nr_cpu_name());
 }
 

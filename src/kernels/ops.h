@@ -131,15 +131,10 @@ struct nr_ops {
     void (*gate_back_input)(void *dxn, void *dw, void *dbias, const void *dz, const void *xn, const void *w,
                             size_t n, size_t C, void *scratch);
 
-    /* ---- the ends of int8 products, see linear_int8.h. Called inside a task. ---- */
+    /* ---- the begin of int8 products, see linear_int8.h. Called inside a task. ---- */
 
     /* u (n,C) = 128 + round(x 127 / max |x of the row|); scale (n) = max / 127; x (n,C) act */
     void (*int8_rows)(uint8_t *u, float *scale, const void *x, size_t n, size_t C);
-    /* y (n, cols), rows pitch apart, of type `to` [+]= (sum - offset) row_scale col_scale (+ bias (cols) or NULL);
-     * sum (n,cols), offset (cols), row_scale (n), col_scale (cols) */
-    void (*int8_sums)(void *y, nr_dtype to, size_t pitch, const int32_t *sum, const float *row_scale, const float *col_scale,
-                      const int32_t *offset, const float *bias, bool accumulate, size_t n, size_t cols);
-
     /* dst act = src real */
     void (*to_act)(void *dst, const void *src, size_t n);
     /* dst real = src act */

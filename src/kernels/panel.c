@@ -1,0 +1,69 @@
+/* panel.c - which panel products run here, and how a bf16 product is cut into them. */
+#include "kernels/panel.h"
+
+#include "kernels/isa.h"
+
+#define TASK_ROWS 64
+#define NEAR_ROWS 256       /* rows that a walk over the panels multiplies with each: as many as */
+#define NEAR_BYTES 393216   /* so many bytes of x, which stay in a core's L2 cache beside two panels */
+
+#if defined(__x86_64__)
+nr_panel_product nr_panel_product_avx512bf16, nr_panel_product_avx512vnni;
+
+nr_panel_product *nr_panel_bf16(void) { return nr_runs_avx512bf16() ? nr_panel_product_avx512bf16 : NULL; }
+nr_panel_product *nr_panel_int8(void) { return nr_runs_avx512vnni() ? nr_panel_product_avx512vnni : NULL; }
+#else
+nr_panel_product *nr_panel_bf16(void) { return NULL; }
+nr_panel_product *nr_panel_int8(void) { return NULL; }
+#endif
+
+typedef struct {
+    nr_panel_product *product;
+    const nr_panels *list;
+    size_t count;
+    const uint16_t *x;
+    size_t n, depth;
+    size_t panels, panel_bytes;
+    size_t near, parts; /* rows of a walk; parts of them */
+} job;
+
+const nr_panels *nr_panels_find(const nr_panels *list, size_t *panel)
+{
+    for (; *panel >= nr_panel_count(list->cols); list++) *panel -= nr_panel_count(list->cols);
+    return list;
+}
+
+/* Part after part of the near rows, panel after panel, then the next rows: a thread's stretch of tasks reads few panels
+ * and few rows. Each part asks for its share of the panel that comes next. */
+static void task(void *context, size_t i)
+{
+    const job *j = context;
+    size_t part = i % j->parts, panel = i / j->parts % j->panels, begin = i / j->parts / j->panels * j->near;
+    size_t near = NR_MIN(j->near, j->n - begin), row = part * near / j->parts, end = (part + 1) * near / j->parts;
+    size_t lines = j->panel_bytes / 64, first = part * lines / j->parts;
+    if (row == end) return;
+    const nr_panels *to = nr_panels_find(j->list, &panel);
+    const char *data = to->data + panel * j->panel_bytes;
+    size_t col = panel * NR_PANEL, size = nr_dtype_size(to->to);
+    bool more = panel + 1 < nr_panel_count(to->cols);
+    row += begin;
+    const nr_panel p = {.x = j->x + row * j->depth, .pitch = j->depth * sizeof *j->x, .panel = data, .rows = begin + end - row,
+                        .cols = NR_MIN((size_t)NR_PANEL, to->cols - col), .depth = j->depth,
+                        .next = more ? data + j->panel_bytes + 64 * first : NULL,
+                        .next_lines = more ? (part + 1) * lines / j->parts - first : 0,
+                        .y = (char *)to->y + (row * to->cols + col) * size, .to = to->to, .y_pitch = to->cols,
+                        .accumulate = to->accumulate, .bias = to->bias ? to->bias + col : NULL};
+    j->product(&p);
+}
+
+void nr_panels_bf16(const nr_panels *list, size_t count, const void *x, size_t n, size_t depth, size_t panel_bytes)
+{
+    job j = {.product = nr_panel_bf16(), .list = list, .count = count, .x = x, .n = n, .depth = depth, .panel_bytes = panel_bytes};
+    size_t most = NR_MAX((size_t)TASK_ROWS, NR_MIN((size_t)NEAR_ROWS, NEAR_BYTES / (depth * sizeof *j.x)));
+    size_t walks = (n + most - 1) / most;
+    if (n == 0) return;
+    j.near = (n + walks - 1) / walks;
+    j.parts = (j.near + TASK_ROWS - 1) / TASK_ROWS;
+    for (size_t i = 0; i < count; i++) j.panels += nr_panel_count(list[i].cols);
+    nr_parallel(walks * j.panels * j.parts, task, &j);
+}

@@ -1,0 +1,64 @@
+/*
+ * panel.h - products of rows with one panel of a packed matrix, in registers.
+ *
+ * A panel is PANEL columns wide and lies as the dot instructions want it:
+ *
+ *   bf16  (depth / 2, NR_PANEL, 2), depth filled up with zeros
+ *   int8  (depth / 4, NR_PANEL, 4)
+ *
+ * which is how oneDNN packs for the same instructions. Every element is one sum
+ * in the order of depth, so neither the rows beside it nor how rows are cut
+ * change its bits. Compiled once per instruction set that has such a dot
+ * product; elsewhere there is no function and products go to the matrix library.
+ *
+ * What comes next can be asked for in time: `next_lines` cache lines from `next`
+ * on are fetched into the second cache while the panel is multiplied, so that
+ * a walk over panels never waits for memory.
+ */
+#ifndef NR_PANEL_H
+#define NR_PANEL_H
+
+#include "kernels/ops.h"
+
+#define NR_PANEL 64
+
+typedef struct {
+    const void *x;      /* (rows, depth) bf16, or uint8 around 128 */
+    size_t pitch;       /* bytes from row to row of x */
+    const void *panel;
+    size_t rows, cols, depth; /* cols <= NR_PANEL */
+    const void *next;
+    size_t next_lines;
+    void *y;            /* (rows, cols) [+]= sums (+ bias (cols) or NULL), rows y_pitch elements apart */
+    nr_dtype to;
+    size_t y_pitch;
+    bool accumulate;
+    const float *bias;
+    /* int8: y [+]= (sum - offset (cols)) row_scale (rows) col_scale (cols) */
+    const float *row_scale, *col_scale;
+    const int32_t *offset;
+} nr_panel;
+
+typedef void nr_panel_product(const nr_panel *p);
+
+/* A matrix in panels, and where its product goes. */
+typedef struct {
+    const char *data;
+    size_t cols;
+    void *y; /* (n, cols) */
+    nr_dtype to;
+    bool accumulate;
+    const float *bias;
+} nr_panels;
+
+static inline size_t nr_panel_count(size_t cols) { return (cols + NR_PANEL - 1) / NR_PANEL; }
+/* Of the panels of all matrices of a list, the one that panel *panel belongs to; *panel counts from its first then. */
+const nr_panels *nr_panels_find(const nr_panels *list, size_t *panel);
+
+/* NULL where this processor has no such product. */
+nr_panel_product *nr_panel_bf16(void);
+nr_panel_product *nr_panel_int8(void);
+/* The products of x (n, depth) bf16 with `count` matrices whose panels take panel_bytes each. */
+void nr_panels_bf16(const nr_panels *list, size_t count, const void *x, size_t n, size_t depth, size_t panel_bytes);
+
+#endif

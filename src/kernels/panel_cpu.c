@@ -1,0 +1,158 @@
+/*
+ * panel_cpu.c - rows times one panel; see panel.h. Compiled for AVX-512 BF16 and
+ * for AVX-512 VNNI: the same tiles around another dot product.
+ *
+ * A tile is ROWS x 4 vectors of sums: 24 of 32 registers, 4 for the panel, one
+ * for x. A step takes 10 loads for 24 dot products, so that the arithmetic
+ * decides. The panel comes from the second cache once a tile.
+ */
+#include "kernels/panel.h"
+#include "kernels/cpu.h"
+
+#define ROWS 6
+#define VECTORS (NR_PANEL / VW)
+#define STEP_BYTES (4 * NR_PANEL)
+
+#if defined(__AVX512BF16__)
+#define PER_STEP 2
+typedef __m512 sums;
+NR_INLINE sums no_sum(void) { return _mm512_setzero_ps(); }
+NR_INLINE sums dot(sums s, __m512i x, __m512i w) { return _mm512_dpbf16_ps(s, (__m512bh)x, (__m512bh)w); }
+NR_INLINE __m256i to_bf16(vf v) { return (__m256i)_mm512_cvtneps_pbh((__m512)v); }
+#else
+#define PER_STEP 4
+typedef vi sums; /* not __m512i: gcc 12 would copy every sum at every step */
+NR_INLINE sums no_sum(void) { return (sums){0}; }
+NR_INLINE sums dot(sums s, __m512i x, __m512i w) { return (sums)_mm512_dpbusd_epi32((__m512i)s, x, w); }
+NR_INLINE __m256i to_bf16(vf v) { return (__m256i)vto_bf16(v); }
+#endif
+
+#define X_SIZE (4 / PER_STEP) /* bytes of an element of x */
+
+/* Vector `at` of y, of which mask says the columns that exist. */
+NR_INLINE vf get(const nr_panel *p, size_t at, __mmask16 mask, bool bf16)
+{
+    if (!bf16) return (vf)_mm512_maskz_loadu_ps(mask, (const float *)p->y + at);
+    return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, (const uint16_t *)p->y + at)), 16);
+}
+
+NR_INLINE void put(const nr_panel *p, size_t at, vf v, __mmask16 mask, bool bf16)
+{
+    if (bf16) _mm256_mask_storeu_epi16((uint16_t *)p->y + at, mask, to_bf16(v));
+    else _mm512_mask_storeu_ps((float *)p->y + at, mask, (__m512)v);
+}
+
+/* What the sums of some columns of a row stand for. */
+NR_INLINE vf value(const nr_panel *p, size_t row, size_t col, sums s, __mmask16 mask)
+{
+#if defined(__AVX512BF16__)
+    (void)row;
+    vf v = (vf)s;
+#else
+    __m512i exact = _mm512_sub_epi32((__m512i)s, _mm512_maskz_loadu_epi32(mask, p->offset + col));
+    vf v = (vf)_mm512_cvtepi32_ps(exact) * ((vf)_mm512_maskz_loadu_ps(mask, p->col_scale + col) * p->row_scale[row]);
+#endif
+    return p->bias ? v + (vf)_mm512_maskz_loadu_ps(mask, p->bias + col) : v;
+}
+
+/* The sums of a tile (rows, VECTORS) become y; full: it has all columns. */
+NR_INLINE void put_tile(const nr_panel *p, size_t row, size_t rows, sums s[ROWS][VECTORS], bool bf16, bool full)
+{
+    for (size_t r = 0; r < rows; r++) {
+#pragma GCC unroll 4
+        for (size_t j = 0; j < VECTORS; j++) {
+            size_t col = j * VW, at = (row + r) * p->y_pitch + col;
+            if (!full && col >= p->cols) break;
+            __mmask16 mask = (__mmask16)(full || p->cols - col >= VW ? 0xffff : (1u << (p->cols - col)) - 1);
+            vf v = value(p, row + r, col, s[r][j], mask);
+            put(p, at, p->accumulate ? v + get(p, at, mask, bf16) : v, mask, bf16);
+        }
+    }
+}
+
+/* y's lines of a tile, wanted for writing when its sums are ready. */
+NR_INLINE void fetch_y(const nr_panel *p, size_t row, size_t rows)
+{
+    size_t size = p->to == NR_BF16 ? sizeof(uint16_t) : sizeof(float);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t at = 0; at < p->cols * size; at += 64) __builtin_prefetch((char *)p->y + (row + r) * p->y_pitch * size + at, 1, 3);
+}
+
+/* The next 4 bytes of a row of x in every lane; fewer at the row's end. */
+NR_INLINE __m512i spread(const char *x, size_t bytes)
+{
+    int32_t v = 0;
+    memcpy(&v, x, bytes);
+    return _mm512_set1_epi32(v);
+}
+
+/* PER_STEP elements of every row, or what a row has left. */
+NR_INLINE void step(sums s[ROWS][VECTORS], const char *x, size_t pitch, const char *panel, size_t bytes, size_t rows, size_t vectors)
+{
+    __m512i w[VECTORS];
+#pragma GCC unroll 4
+    for (size_t j = 0; j < vectors; j++) w[j] = _mm512_loadu_si512(panel + j * sizeof *w);
+#pragma GCC unroll 8
+    for (size_t r = 0; r < rows; r++) {
+        __m512i v = spread(x + r * pitch, bytes);
+#pragma GCC unroll 4
+        for (size_t j = 0; j < vectors; j++) s[r][j] = dot(s[r][j], v, w[j]);
+    }
+}
+
+/* out (rows, vectors) = the sums of a tile of rows from `row` on. */
+NR_INLINE void tile(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, const char *next, size_t lines, size_t rows, size_t vectors)
+{
+    sums s[ROWS][VECTORS];
+    const char *x = (const char *)p->x + row * p->pitch, *panel = p->panel;
+    size_t pitch = p->pitch, steps = p->depth / PER_STEP, rest = p->depth % PER_STEP * X_SIZE, i = 0;
+#pragma GCC unroll 8
+    for (size_t r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (size_t j = 0; j < vectors; j++) s[r][j] = no_sum();
+    for (; i < lines; i++) {
+        __builtin_prefetch(next + 64 * i, 0, 2);
+        step(s, x + 4 * i, pitch, panel + STEP_BYTES * i, 4, rows, vectors);
+    }
+    for (; i < steps; i++) step(s, x + 4 * i, pitch, panel + STEP_BYTES * i, 4, rows, vectors);
+    if (rest) step(s, x + 4 * i, pitch, panel + STEP_BYTES * i, rest, rows, vectors);
+#pragma GCC unroll 8
+    for (size_t r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (size_t j = 0; j < vectors; j++) out[r][j] = s[r][j];
+}
+
+typedef void tile_function(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, const char *next, size_t lines);
+
+#define TILE(rows, vectors)                                                                                            \
+    static void tile_##rows##_##vectors(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, const char *next,      \
+                                        size_t lines)                                                                  \
+    {                                                                                                                  \
+        tile(out, p, row, next, lines, rows, vectors);                                                                 \
+    }
+#define TILES(rows) TILE(rows, 1) TILE(rows, 2) TILE(rows, 3) TILE(rows, 4)
+TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6)
+
+#define NAMES(rows) {tile_##rows##_1, tile_##rows##_2, tile_##rows##_3, tile_##rows##_4}
+static tile_function *const tiles[ROWS][VECTORS] = {NAMES(1), NAMES(2), NAMES(3), NAMES(4), NAMES(5), NAMES(6)};
+
+nr_panel_product NR_CPU(panel, product);
+void NR_CPU(panel, product)(const nr_panel *p)
+{
+    size_t count = (p->rows + ROWS - 1) / ROWS, vectors = (p->cols + VW - 1) / VW, left = p->next_lines;
+    size_t lines = NR_MIN((left + count - 1) / count, p->depth / PER_STEP);
+    const char *next = p->next;
+    for (size_t i = 0, row = 0; i < count; i++) {
+        size_t rows = (i + 1) * p->rows / count - row, now = NR_MIN(lines, left);
+        sums s[ROWS][VECTORS];
+        fetch_y(p, row, rows);
+        tiles[rows - 1][vectors - 1](s, p, row, next, now);
+        if (p->to == NR_BF16 && p->cols == NR_PANEL) put_tile(p, row, rows, s, true, true);
+        else if (p->to == NR_BF16) put_tile(p, row, rows, s, true, false);
+        else if (p->cols == NR_PANEL) put_tile(p, row, rows, s, false, true);
+        else put_tile(p, row, rows, s, false, false);
+        next += 64 * now;
+        left -= now;
+        row += rows;
+    }
+}
