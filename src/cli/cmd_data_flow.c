@@ -14,8 +14,8 @@ extern const nr_command nr_command_data;
 
 static const char *output, *field = "text", *extraction = "main", *language_model, *dedup = "paragraphs", *quality_model, *tokenizer;
 static nr_list languages, good, random_text;
-static double language_share = 0.5, paragraph_share = 0.8, near_share, quality_threshold = 0.5, held_out = 0.1;
-static size_t part_bytes = 64u << 20, threads, epochs = 5;
+static double language_share = 0.5, paragraph_share = 0.8, dedup_error, near_share, quality_threshold = 0.5, held_out = 0.1;
+static size_t part_bytes = 64u << 20, dedup_memory = (size_t)1 << 30, threads, epochs = 5;
 static bool json, bullets = true, alt = true, keep_work;
 
 static const nr_option options[] = {
@@ -30,6 +30,8 @@ static const nr_option options[] = {
     {"language-share", 0, 'f', "P", "run, language: least certainty of a document's language [0.5]", &language_share, 0, 1},
     {"paragraph-share", 0, 'f', "P", "run, language: a paragraph so certain to be in another goes; over 1: none does [0.8]", &paragraph_share, 0, 2},
     {"dedup", 0, 's', "WHAT", "run, dedup: of equal paragraphs or documents keep the first, or none: all [paragraphs]", &dedup, 0, 0},
+    {"dedup-error", 0, 'f', "P", "run, dedup: look for repeats in one pass, with this probability to drop what is new; 0: exactly, in two [0]", &dedup_error, 0, 0.5},
+    {"dedup-memory", 0, 'u', "BYTES", "run, dedup: most memory of the one pass [1 GiB]", &dedup_memory, 65536, 1e15},
     {"near-share", 0, 'f', "P", "run, near: drop documents with so many runs of five words in common with an earlier one; 0: off [run 0, near 0.8]", &near_share, 0, 1},
     {"quality-model", 0, 's', "FILE", "run, quality: classifier made by nres data quality train", &quality_model, 0, 0},
     {"quality-threshold", 0, 'f', "P", "run, quality: least share of good [0.5]", &quality_threshold, 0, 1},
@@ -153,7 +155,7 @@ static int pipeline(verb v, const nr_list *paths)
 {
     nr_pipeline_options o = {.paths = paths->items, .path_count = paths->count, .folder = output, .languages = languages.items,
                              .language_count = languages.count, .language_share = language_share, .paragraph_share = paragraph_share,
-                             .quality_threshold = quality_threshold, .part_bytes = part_bytes, .keep_work = keep_work};
+                             .dedup_error = dedup_error, .dedup_memory = dedup_memory, .quality_threshold = quality_threshold, .part_bytes = part_bytes, .keep_work = keep_work};
     nr_counts c = {0};
     nr_error err;
     const char *wrong = set_steps(&o, v);

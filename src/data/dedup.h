@@ -3,6 +3,7 @@
 #define NR_DEDUP_H
 
 #include "data/flow.h"
+#include "data/key_filter.h"
 
 typedef struct {
     const nr_inputs *inputs;
@@ -17,6 +18,14 @@ typedef struct {
 /* dedup.c: of equal paragraphs (or documents) the first is kept, in the order of
  * reading. Equal: the same bytes, told by 128 bits of SHA-256. */
 nr_status nr_dedup(const nr_dedup_work *w, bool documents, nr_counts *c, const nr_listener *l, nr_error *err);
+
+/* The same in one pass, as two steps of a flow: the first hashes, the second asks a filter. What is new is taken for a
+ * repeat with the filter's probability; what is a repeat is always found. */
+typedef struct {
+    bool documents;
+    nr_filter *filter;
+} nr_dedup_filter;
+void nr_dedup_steps(const nr_dedup_filter *d, nr_step steps[2]);
 
 /* near.c: of documents whose runs of five words are nearly the same, the first is kept. `least`: the share of
  * runs in common, estimated by MinHash from 128 values (standard error at most 0.045). Documents meet when one of 16

@@ -33,6 +33,7 @@ typedef struct {
     nr_error *err;
     slot *slots;               /* (SLOTS) */
     size_t used;
+    size_t from, to;           /* steps at work */
     nr_flow_state at;          /* where the batch at hand ends; saved with each part */
     nr_reader *reader;         /* of file at.file, or NULL */
     nr_writer writer;
@@ -98,6 +99,15 @@ bool nr_record_write(nr_buffer *out, const nr_record *r)
 
 /* ---- parts ---- */
 
+/* What the steps know is on disk before the state that counts on it. */
+static nr_status save_state(run *r)
+{
+    const nr_flow *f = r->flow;
+    for (size_t k = 0; k < f->step_count; k++)
+        if (f->steps[k].settle) NR_TRY(f->steps[k].settle(f->steps[k].self, r->err));
+    return nr_flow_state_save(&r->at, f->folder, r->err);
+}
+
 static nr_status end_part(run *r)
 {
     if (!r->writing) return NR_OK;
@@ -111,7 +121,7 @@ static nr_status end_part(run *r)
     NR_TRY(nr_writer_commit(&r->writer, r->err));
     NR_TRY(nr_flow_state_add_part(&r->at, &r->part, r->err));
     r->part = (nr_part_info){0};
-    return nr_flow_state_save(&r->at, r->flow->folder, r->err);
+    return save_state(r);
 }
 
 static nr_status begin_part(run *r)
@@ -228,12 +238,28 @@ static void first_step(void *context, size_t i)
     s->status = r->flow->steps[0].work(r->flow->steps[0].self, &s->record, &s->counts, &s->error);
 }
 
-static void later_steps(void *context, size_t i)
+/* The steps from r->from to r->to. */
+static void some_steps(void *context, size_t i)
 {
     run *r = context;
     slot *s = &r->slots[i];
-    for (size_t k = 1; k < r->flow->step_count && s->status == NR_OK && !s->record.dropped; k++)
+    for (size_t k = r->from; k < r->to && s->status == NR_OK && !s->record.dropped; k++)
         s->status = r->flow->steps[k].work(r->flow->steps[k].self, &s->record, &s->counts, &s->error);
+}
+
+/* A step in order stands alone; the others that stand side by side run on a record together. */
+static void later_steps(run *r)
+{
+    const nr_flow *f = r->flow;
+    for (r->from = 1; r->from < f->step_count; r->from = r->to) {
+        r->to = r->from + 1;
+        if (f->steps[r->from].in_order) {
+            for (size_t i = 0; i < r->used; i++) some_steps(r, i);
+            continue;
+        }
+        while (r->to < f->step_count && !f->steps[r->to].in_order) r->to++;
+        nr_parallel(r->used, some_steps, r);
+    }
 }
 
 /* Paragraphs are numbered between the first step, which makes them, and the others. */
@@ -245,7 +271,7 @@ static nr_status work_batch(run *r)
         rec->paragraph = r->at.paragraphs;
         if (!rec->dropped) r->at.paragraphs += nr_paragraph_count(rec->text.data, rec->text.size);
     }
-    nr_parallel(r->used, later_steps, r);
+    later_steps(r);
     nr_status st = NR_OK;
     for (size_t i = 0; i < r->used; i++) {
         slot *s = &r->slots[i];
@@ -298,7 +324,7 @@ static nr_status work(run *r)
     }
     NR_TRY(end_part(r));
     r->at.done = true;
-    return r->flow->folder ? nr_flow_state_save(&r->at, r->flow->folder, r->err) : NR_OK;
+    return r->flow->folder ? save_state(r) : NR_OK;
 }
 
 nr_status nr_flow_run(const nr_flow *f, nr_counts *counts, nr_flow_size *size, const nr_listener *l, nr_error *err)

@@ -80,7 +80,10 @@ typedef struct {
     const char *name;
     nr_status (*work)(const void *self, nr_record *r, nr_counts *c, nr_error *err);
     const void *self;
+    bool in_order; /* called on one record after another, in the order of reading: what self points to may change */
+    nr_status (*settle)(const void *self, nr_error *err); /* before the flow's state is saved; may be NULL */
 } nr_step;
+#define NR_STEP(name, work, self) {name, work, self, false, NULL} /* one that needs no order */
 
 /* read_text.c: any kind of record to paragraphs of UTF-8. self: nr_read_options. */
 nr_status nr_step_read(const void *self, nr_record *r, nr_counts *c, nr_error *err);

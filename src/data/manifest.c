@@ -40,6 +40,12 @@ static json_t *part_list(const nr_flow_state *s)
     return list;
 }
 
+static json_t *filter_facts(const nr_filter_facts *f)
+{
+    return json_pack("{s:f, s:I, s:I, s:I, s:f}", "error", f->error, "bytes", (json_int_t)f->bytes, "hashes", (json_int_t)f->hashes, "keys",
+                     (json_int_t)f->keys, "expected_wrong", f->wrong);
+}
+
 nr_status nr_manifest_write(const char *folder, const nr_manifest_source *m, const nr_counts *c, nr_error *err)
 {
     nr_flow_state source = {0}, text = {0};
@@ -52,6 +58,7 @@ nr_status nr_manifest_write(const char *folder, const nr_manifest_source *m, con
         json_t *j = json_pack("{s:i, s:s, s:s, s:s, s:o, s:o, s:o}", "format_version", FORMAT, "nres", nr_version(), "key", m->key,
                               "settings", m->settings, "sources", source_list(m->inputs, &source), "parts", part_list(&text), "counts",
                               nr_counts_to_json(c));
+        if (j && m->filter) json_object_set_new(j, "dedup_filter", filter_facts(m->filter));
         st = j ? nr_json_save(j, path, err) : nr_fail(err, NR_E_MEMORY, "%s: out of memory", path);
         json_decref(j);
     }

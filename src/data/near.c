@@ -135,7 +135,7 @@ static nr_status sign_all(near *d, const char *path, nr_flow_size *size, const n
 {
     const nr_dedup_work *w = d->work;
     nr_counts unused = {0};
-    nr_flow f = {.inputs = w->inputs, .settings = w->settings, .steps = {{"read", nr_step_read, w->read}, {"sign", sign, d}},
+    nr_flow f = {.inputs = w->inputs, .settings = w->settings, .steps = {NR_STEP("read", nr_step_read, w->read), NR_STEP("sign", sign, d)},
                  .step_count = 2, .sink = spread, .user = d, .title = "signing"};
     NR_TRY(nr_writer_open(&d->writer, path, err));
     nr_status st = nr_flow_run(&f, &unused, size, l, err);
@@ -181,7 +181,7 @@ static nr_status drop_repeats(const void *self, nr_record *r, nr_counts *c, nr_e
 nr_status nr_near_dedup(const nr_dedup_work *w, double least, nr_counts *c, const nr_listener *l, nr_error *err)
 {
     near d = {.work = w, .least = least};
-    nr_flow f = {.inputs = w->inputs, .settings = w->settings, .steps = {{"read", nr_step_read, w->read}, {"near", drop_repeats, &d}},
+    nr_flow f = {.inputs = w->inputs, .settings = w->settings, .steps = {NR_STEP("read", nr_step_read, w->read), NR_STEP("near", drop_repeats, &d)},
                  .step_count = 2, .folder = w->folder, .part_bytes = w->part_bytes, .title = "near-duplicates"};
     char key[65];
     bool found = false;

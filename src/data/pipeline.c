@@ -2,8 +2,8 @@
  * pipeline.c - the steps one after another. Steps that look at one document at
  * a time share a pass; those that compare documents need passes of their own:
  *
- *   read + language   files to rows
- *   dedup             repeated paragraphs or documents
+ *   read + language   files to rows; dedup too where a filter does
+ *   dedup             repeated paragraphs or documents, exactly
  *   near              near-duplicates
  *   quality           in the last of these passes
  *
@@ -37,6 +37,8 @@ typedef struct {
     nr_language_options by_language;
     nr_quality_options by_quality;
     nr_step quality_step;
+    nr_dedup_filter once;  /* its filter: NULL where repeats are looked for in two passes, or not */
+    nr_filter_facts facts;
     nr_inputs inputs;      /* of the first pass */
     char *settings, *text, *work, *first; /* first: the first pass's folder */
     char key[65];
@@ -44,6 +46,8 @@ typedef struct {
     char *before;          /* its folder */
     int lock;              /* descriptor of the result's folder */
 } pipeline;
+
+static bool by_filter(const nr_pipeline_options *o) { return o->dedup && o->dedup_error > 0; }
 
 static nr_status describe(pipeline *p)
 {
@@ -57,6 +61,7 @@ static nr_status describe(pipeline *p)
         for (size_t i = 0; i < o->language_count; i++) nr_buffer_printf(&b, " %s", o->languages[i]);
     }
     if (o->dedup) nr_buffer_printf(&b, "; dedup %s", o->dedup == NR_DEDUP_PARAGRAPHS ? "paragraphs" : "documents");
+    if (by_filter(o)) nr_buffer_printf(&b, " error=%g", o->dedup_error);
     if (o->near > 0) nr_buffer_printf(&b, "; near %g", o->near);
     if (p->quality) nr_buffer_printf(&b, "; quality model=%.16s threshold=%g", nr_text_model_hash(p->quality), o->quality_threshold);
     p->settings = b.data;
@@ -70,7 +75,7 @@ static nr_status prepare(pipeline *p)
     if (o->quality_model) NR_TRY(nr_text_model_open(&p->quality, o->quality_model, p->err));
     p->by_language = (nr_language_options){p->language, o->languages, o->language_count, o->language_share, o->paragraph_share};
     p->by_quality = (nr_quality_options){p->quality, o->quality_threshold};
-    p->quality_step = (nr_step){"quality", nr_step_quality, &p->by_quality};
+    p->quality_step = (nr_step)NR_STEP("quality", nr_step_quality, &p->by_quality);
     p->text = nr_path_join(o->folder, "text");
     p->work = nr_path_join(o->folder, "work");
     if (!p->text || !p->work) return nr_fail(p->err, NR_E_MEMORY, "%s: out of memory", o->folder);
@@ -95,15 +100,40 @@ static nr_status end_pass(pipeline *p, char *folder)
     return nr_inputs_parts(&p->between, folder, p->err);
 }
 
+/* The filter's keys lie beside the parts that the pass writes. */
+static nr_status open_filter(pipeline *p, const char *folder)
+{
+    const nr_pipeline_options *o = p->options;
+    char *path = nr_path_join(folder, "filter.keys");
+    if (!path) return nr_fail(p->err, NR_E_MEMORY, "%s: out of memory", folder);
+    p->once.documents = o->dedup == NR_DEDUP_DOCUMENTS;
+    nr_status st = nr_make_folders(folder, p->err);
+    if (st == NR_OK) st = nr_filter_open(&p->once.filter, path, o->dedup_error, o->dedup_memory, p->err);
+    free(path);
+    if (st != NR_OK) return st;
+    size_t bytes;
+    double keys;
+    nr_filter_most(p->once.filter, &bytes, &keys);
+    nr_say(p->listener, "repeats: a filter of at most %.1f MiB, enough for %.3g different pieces of text at an error of %g", (double)bytes / 1048576,
+           keys, o->dedup_error);
+    return NR_OK;
+}
+
 static nr_status read_pass(pipeline *p, bool last)
 {
     char *folder;
     NR_TRY(pass_folder(p, "read", last, &folder));
-    nr_flow f = {.inputs = &p->inputs, .settings = p->settings, .steps = {{"read", nr_step_read, &p->options->read}}, .step_count = 1,
+    nr_flow f = {.inputs = &p->inputs, .settings = p->settings, .steps = {NR_STEP("read", nr_step_read, &p->options->read)}, .step_count = 1,
                  .folder = folder, .part_bytes = p->options->part_bytes, .title = "reading"};
-    if (p->language) f.steps[f.step_count++] = (nr_step){"language", nr_step_language, &p->by_language};
+    if (p->language) f.steps[f.step_count++] = (nr_step)NR_STEP("language", nr_step_language, &p->by_language);
+    nr_status st = by_filter(p->options) ? open_filter(p, folder) : NR_OK;
+    if (p->once.filter) nr_dedup_steps(&p->once, f.steps + f.step_count), f.step_count += 2;
     if (last && p->quality) f.steps[f.step_count++] = p->quality_step;
-    nr_status st = nr_flow_run(&f, p->counts, NULL, p->listener, p->err);
+    if (st == NR_OK) st = nr_flow_run(&f, p->counts, NULL, p->listener, p->err);
+    if (st == NR_OK && p->once.filter) st = nr_filter_count(p->once.filter, &p->facts, p->err);
+    if (st == NR_OK && p->once.filter)
+        nr_say(p->listener, "repeats: %llu different pieces of text in a filter of %.1f MiB; %.3g new ones dropped, as is to be expected",
+               (unsigned long long)p->facts.keys, (double)p->facts.bytes / 1048576, p->facts.wrong);
     p->first = nr_strdup(folder);
     if (st == NR_OK && !p->first) st = nr_fail(p->err, NR_E_MEMORY, "%s: out of memory", folder);
     if (st == NR_OK) return end_pass(p, folder);
@@ -176,7 +206,7 @@ static nr_status lock(pipeline *p)
 /* What was only needed on the way goes. */
 static nr_status clear_up(const pipeline *p)
 {
-    static const char *const names[] = {"state.json", "repeats.bits", "near.bits"};
+    static const char *const names[] = {"state.json", "repeats.bits", "near.bits", "filter.keys"};
     for (size_t i = 0; i < NR_COUNT(names); i++) {
         char *path = nr_path_join(p->text, names[i]);
         if (!path) return nr_fail(p->err, NR_E_MEMORY, "%s: out of memory", p->text);
@@ -189,10 +219,11 @@ static nr_status clear_up(const pipeline *p)
 static nr_status all_passes(pipeline *p)
 {
     const nr_pipeline_options *o = p->options;
-    NR_TRY(read_pass(p, !o->dedup && o->near <= 0));
-    if (o->dedup) NR_TRY(compare_pass(p, false, o->near <= 0));
+    bool two_passes = o->dedup && !by_filter(o);
+    NR_TRY(read_pass(p, !two_passes && o->near <= 0));
+    if (two_passes) NR_TRY(compare_pass(p, false, o->near <= 0));
     if (o->near > 0) NR_TRY(compare_pass(p, true, true));
-    nr_manifest_source m = {p->key, p->settings, &p->inputs, p->first, p->text};
+    nr_manifest_source m = {p->key, p->settings, &p->inputs, p->first, p->text, p->once.filter ? &p->facts : NULL};
     NR_TRY(nr_manifest_write(o->folder, &m, p->counts, p->err));
     return clear_up(p);
 }
@@ -208,6 +239,7 @@ nr_status nr_pipeline_run(const nr_pipeline_options *o, nr_counts *counts, const
     if (st == NR_OK) st = complete ? clear_up(&p) : all_passes(&p);
     nr_text_model_close(p.language);
     nr_text_model_close(p.quality);
+    nr_filter_close(p.once.filter);
     nr_inputs_free(&p.inputs);
     nr_inputs_free(&p.between);
     free(p.settings);

@@ -6,6 +6,7 @@
 #define NR_PIPELINE_H
 
 #include "data/flow.h"
+#include "data/key_filter.h"
 #include "tokenizer/tokenizer.h"
 
 typedef enum { NR_DEDUP_NONE, NR_DEDUP_PARAGRAPHS, NR_DEDUP_DOCUMENTS } nr_dedup_kind;
@@ -20,6 +21,8 @@ typedef struct {
     size_t language_count;
     double language_share, paragraph_share;
     nr_dedup_kind dedup;
+    double dedup_error;            /* 0: exact, in two passes; else one pass, with this probability that what is new is dropped */
+    size_t dedup_memory;           /* the most bytes that the one pass keeps; decides no byte of the result */
     double near;                   /* 0: not looked for */
     const char *quality_model;     /* NULL: quality isn't looked at */
     double quality_threshold;
@@ -39,6 +42,7 @@ typedef struct {
     const nr_inputs *inputs;
     const char *source_folder; /* whose state knows the hashes of the inputs */
     const char *text_folder;   /* whose state knows the parts */
+    const nr_filter_facts *filter; /* NULL: there was none */
 } nr_manifest_source;
 nr_status nr_manifest_write(const char *folder, const nr_manifest_source *s, const nr_counts *c, nr_error *err);
 /* *found false: there is none. One with another key is refused. */

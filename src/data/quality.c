@@ -79,7 +79,7 @@ static nr_status read_side(trainer *t, const char *const *paths, size_t count, c
     t->count = trained;
     t->held = held;
     NR_TRY(nr_inputs_find(&in, paths, count, err));
-    nr_flow f = {.inputs = &in, .settings = "quality", .steps = {{"read", nr_step_read, &read}}, .step_count = 1, .sink = take_document,
+    nr_flow f = {.inputs = &in, .settings = "quality", .steps = {NR_STEP("read", nr_step_read, &read)}, .step_count = 1, .sink = take_document,
                  .user = t, .title = "reading"};
     nr_status st = nr_flow_run(&f, &unused, NULL, l, err);
     nr_counts_free(&unused);

@@ -110,6 +110,25 @@ text once >text
 says text '{"source":"2","text":"Two."}'
 expect 0 "$NRES" data dedup a.jsonl a.jsonl -o docs --dedup documents --json
 says out '"repeated_documents":4'
+# In one pass with a filter: the same where the error is small, the numbers in the manifest, and no more memory than allowed.
+expect 0 "$NRES" data dedup a.jsonl b.jsonl -o filtered --dedup-error 1e-9 --json
+says out '"repeated_paragraphs":2'
+says out '"repeated_documents":1'
+says err 'a filter of at most 1024.0 MiB'
+text filtered >text2
+cmp text text2 || fail "the filter gives another text"
+says filtered/manifest.json '"keys": 6'
+says filtered/manifest.json '"expected_wrong":'
+[ ! -e filtered/text/filter.keys ] || fail "the filter's keys were left behind"
+expect 0 "$NRES" data dedup a.jsonl a.jsonl -o docs2 --dedup documents --dedup-error 1e-9 --json
+says out '"repeated_documents":4'
+for i in $(seq 20000); do echo "{\"text\":\"row $i\"}"; done >rows.jsonl
+expect 1 "$NRES" data dedup rows.jsonl -o full --dedup-error 1e-6 --dedup-memory 65536 --part-bytes 100000
+says err '(--dedup-memory) goes on'
+expect 0 "$NRES" data dedup rows.jsonl -o full --dedup-error 1e-6 --part-bytes 100000
+expect 0 "$NRES" data dedup rows.jsonl -o fresh --dedup-error 1e-6 --part-bytes 100000
+diff -r full fresh || fail "more memory for the filter gives another text"
+expect 2 "$NRES" data dedup a.jsonl -o x --dedup-error 0.6
 expect 0 "$NRES" data near once -o near --json
 says out '"near_documents":1'
 text near >text
