@@ -427,6 +427,7 @@ typedef struct {
     size_t batch_tokens;            /* tokens of a pass; 0: 1024 */
     const char *output;             /* folder that gets MODEL/results_*.json and MODEL/samples_*.jsonl; NULL: none */
     bool separate;                  /* compute what requests share once for each of them: to check the sharing */
+    bool extended_only;             /* leave out the backbone where there is an extension */
 } nr_task_options;
 
 /* Scores multiple-choice tasks with the backbone and, where e is not NULL, with the extension: every choice's
@@ -501,6 +502,7 @@ typedef struct {
     const char *draw;             /* rsvg-convert, which makes PNG files of the drawings; NULL: SVG alone */
     size_t jobs, threads;         /* processes at a time; threads of each. 0: 1; the cores shared out */
     const char *cache_folder, *hub_folder;
+    const char *task_folder;      /* definitions of tasks that come with nres; NULL: none */
 } nr_compare_options;
 
 /* The runs with the memory and the time that each will take, as JSON

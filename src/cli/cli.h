@@ -67,6 +67,8 @@ const char *nr_cli_cache_folder(void);
 const char *nr_cli_find_program(const char *name, char buf[4096]);
 /* The first of the places, each seen from the program's own folder, that is there; malloc'ed, NULL: none. */
 char *nr_cli_beside(const char *const *places, size_t count, bool (*there)(const char *path));
+/* Definitions of the tasks that come with nres; malloc'ed, NULL: none. */
+char *nr_cli_task_folder(void);
 /* Whether a launcher (mpirun, srun, mpiexec) started this process as one of several, and as which. */
 size_t nr_cli_launched_size(void);
 size_t nr_cli_launched_rank(void);

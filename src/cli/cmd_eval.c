@@ -210,9 +210,6 @@ static nr_status write_gates(nr_error *err)
 
 /* ---- tasks ---- */
 
-/* share/nres/tasks beside the program of a build, or where `cmake --install` puts it. */
-static const char *const own_definitions[] = {"share/nres/tasks", NRES_TASKS};
-
 /* A list's words, cut at commas. `storage` keeps the pieces. */
 static nr_status cut_words(const nr_list *from, const char ***items, size_t *count, char **storage, nr_error *err)
 {
@@ -260,7 +257,7 @@ static nr_status run_tasks(nr_error *err)
 {
     static const char *here = ".";
     const char **names = NULL, **definitions = NULL;
-    char *storage = NULL, *own = nr_cli_beside(own_definitions, NR_COUNT(own_definitions), nr_path_is_folder);
+    char *storage = NULL, *own = nr_cli_task_folder();
     size_t shots = shots_text ? (size_t)strtoull(shots_text, NULL, 10) : 0;
     nr_task_options opt = {.data = data_folders.count ? data_folders.items : &here, .data_count = NR_MAX(data_folders.count, (size_t)1),
                            .format = format, .shots = shots_text ? &shots : NULL, .limit = limit, .context = context,

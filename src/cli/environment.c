@@ -109,3 +109,10 @@ char *nr_cli_beside(const char *const *places, size_t count, bool (*there)(const
     }
     return NULL;
 }
+
+/* share/nres/tasks beside the program of a build, or where `cmake --install` puts it. */
+char *nr_cli_task_folder(void)
+{
+    static const char *const places[] = {"share/nres/tasks", NRES_TASKS};
+    return nr_cli_beside(places, NR_COUNT(places), nr_path_is_folder);
+}

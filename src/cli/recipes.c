@@ -2,6 +2,7 @@
 #include "cli/recipes.h"
 
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -27,8 +28,12 @@ static const char *own_path(void)
 
 nr_compare_options nr_recipe_options(const char *recipe, const char *output, const nr_list *variables, size_t jobs, size_t threads)
 {
-    static char draw[PATH_MAX];
+    static char draw[PATH_MAX], tasks[PATH_MAX];
+    char *folder = nr_cli_task_folder();
+    snprintf(tasks, sizeof tasks, "%s", folder ? folder : "");
+    free(folder);
     return (nr_compare_options){.recipe = recipe, .output = output, .variables = variables->items, .variable_count = variables->count,
                                 .program = own_path(), .draw = nr_cli_find_program("rsvg-convert", draw), .jobs = jobs, .threads = threads,
-                                .cache_folder = nr_cli_cache_folder(), .hub_folder = nr_cli_hub_folder()};
+                                .cache_folder = nr_cli_cache_folder(), .hub_folder = nr_cli_hub_folder(),
+                                .task_folder = *tasks ? tasks : NULL};
 }

@@ -51,8 +51,8 @@ nr_status nr_compare_plan(char **json, const nr_compare_options *opt, nr_error *
 {
     nr_recipe r;
     *json = NULL;
-    NR_TRY(nr_recipe_load(&r, opt->recipe, opt->variables, opt->variable_count, err));
-    nr_compare_place p = {&r, opt->output ? opt->output : "", opt->cache_folder, opt->hub_folder};
+    NR_TRY(nr_recipe_load(&r, opt->recipe, opt->variables, opt->variable_count, opt->task_folder, err));
+    nr_compare_place p = {&r, opt->output ? opt->output : "", opt->cache_folder, opt->hub_folder, false};
     json_t *list = json_array(), *o = json_pack("{s:o}", "runs", list);
     nr_status st = NR_OK;
     for (size_t i = 0; st == NR_OK && i < r.run_count; i++)
@@ -115,6 +115,7 @@ static nr_status run_only(const nr_compare_place *p, const char *name, const nr_
 static nr_status compare(char **text, const nr_compare_place *p, const nr_compare_options *opt, const nr_listener *l, nr_error *err)
 {
     nr_error failed;
+    if (p->recipe->test) NR_TRY(nr_recipe_tasks_find(p->recipe, err));
     if (opt->only) return run_only(p, opt->only, l, err);
     NR_TRY(nr_runner_all(p, opt, l, &failed, err));
     NR_TRY(write_all(p, opt, l, text, err));
@@ -127,10 +128,10 @@ nr_status nr_compare(char **text, const nr_compare_options *opt, const nr_listen
     nr_recipe r;
     *text = NULL;
     if (!opt->output || !*opt->output) return nr_fail(err, NR_E_USAGE, "compare: expected a folder for the results");
-    NR_TRY(nr_recipe_load(&r, opt->recipe, opt->variables, opt->variable_count, err));
+    NR_TRY(nr_recipe_load(&r, opt->recipe, opt->variables, opt->variable_count, opt->task_folder, err));
     for (size_t i = 0; i < r.run_count; i++)
         if (opt->threads && r.runs[i].s.threads == 0) r.runs[i].s.threads = opt->threads;
-    nr_compare_place p = {&r, opt->output, opt->cache_folder, opt->hub_folder};
+    nr_compare_place p = {&r, opt->output, opt->cache_folder, opt->hub_folder, opt->only != NULL};
     nr_status st = compare(text, &p, opt, l, err);
     nr_recipe_free(&r);
     return st;

@@ -5,9 +5,10 @@
  *   recipe.c           the tree into texts, settings and rows
  *   grid.c             rows into runs, each named by what differs
  *   measure.c          one run: train, score, time; record.c its record
+ *   task_scores.c      the recipe's tasks: what they are, a run's scores, their means
  *   runner.c           all runs: which are done, processes, progress
  *   summary.c          records into one JSON: means, intervals, ranks
- *   compare_table.c    that JSON as text, Markdown and CSV
+ *   compare_table.c    that JSON as text, Markdown and CSV, compare_tasks.c its task scores
  *   compare_figures.c  the drawings, compare_page.c the page
  *   spectrum.c         singular values of a matrix
  *   write_recipe.c     runs as a recipe again
@@ -17,6 +18,7 @@
 #define NR_COMPARE_H
 
 #include "model/extension.h"
+#include "tasks/tasks.h"
 
 /* ---- yaml.c ---- */
 
@@ -48,6 +50,22 @@ typedef struct {
     char *test;            /* or NULL */
 } nr_recipe_text;
 
+/* Multiple-choice tasks, as nres eval --tasks takes them. */
+typedef struct {
+    char *name;            /* "arc_challenge", or with its format "mmlu:paper" */
+    int domain;            /* NR_OLD, NR_NEW: of its language */
+    size_t line;
+} nr_recipe_task;
+typedef struct {
+    nr_recipe_task *list;
+    size_t count;
+    nr_paths data;         /* folders of their files */
+    nr_paths definitions;  /* folders of definitions; nres's own is the last */
+    char *format;          /* of those named without one; NULL: the usual one */
+    size_t limit, shots;
+    bool shots_given;
+} nr_recipe_tasks;
+
 /* One setting of a row with the values that it takes in turn; the texts' names under "old" and "new" too. */
 typedef struct {
     char name[64];
@@ -74,6 +92,7 @@ typedef struct {
     nr_settings s;
     bool *trains_on;       /* (texts) */
     char identity[65];     /* hash of all that its numbers depend on */
+    char trained[65];      /* the same without the tasks, which change nothing in training */
 } nr_planned;
 
 typedef struct {
@@ -93,11 +112,14 @@ typedef struct {
     bool best;             /* best/ instead of the last weights */
     bool spectra;
     bool test;             /* false: no test text is looked at, for nr_tune */
+    nr_recipe_tasks tasks;
     nr_planned *runs;
     size_t run_count;
 } nr_recipe;
 
-nr_status nr_recipe_load(nr_recipe *r, const char *path, const char *const *variables, size_t count, nr_error *err);
+/* task_folder: definitions of tasks that come with nres; NULL: none. */
+nr_status nr_recipe_load(nr_recipe *r, const char *path, const char *const *variables, size_t count, const char *task_folder,
+                         nr_error *err);
 void nr_recipe_free(nr_recipe *r);
 /* Fails naming the recipe and the line. */
 nr_status nr_recipe_fail(const nr_recipe *r, size_t line, nr_error *err, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
@@ -119,6 +141,27 @@ double nr_effective_rank(const double *values, size_t n);
  * {"effective_rank", "of", "values": means over the layers of sorted values over the largest, at even places} */
 json_t *nr_gate_spectrum(const nr_model *m, const nr_extension *e);
 
+/* ---- task_scores.c ---- */
+
+/* That every task is known, with its format. */
+nr_status nr_recipe_tasks_check(const nr_recipe *r, nr_error *err);
+/* That their files are there. */
+nr_status nr_recipe_tasks_find(const nr_recipe *r, nr_error *err);
+/* Everything that decides their scores, files by name and size; NULL without tasks. */
+json_t *nr_recipe_tasks_identity(const nr_recipe *r);
+/* ["NAME", bytes] of a file. */
+json_t *nr_file_identity(const char *path);
+/* Scores of a model, by the recipe's names: {"domain", "task", "format", "decided_by", "accuracy", "stderr", "items",
+ * "chance", "shots"}. *seconds: what it took. */
+nr_status nr_recipe_tasks_score(json_t **out, double *seconds, const nr_recipe *r, const nr_model *m, const nr_tokenizer *t,
+                                nr_extension *e, const nr_listener *l, nr_error *err);
+/* Adds "tasks", "tasks_old" and "tasks_new" to a group of the summary: means over its runs, with standard errors. */
+void nr_summary_tasks(json_t *group, const json_t *runs, const json_t *tasks);
+/* [{"name", "domain", ...}] of the recipe, with what the first record says of them. */
+json_t *nr_summary_task_columns(const nr_recipe *r, const json_t *runs);
+/* Mean over a domain's tasks in an object of scores by name; NaN where one is missing. */
+void nr_task_mean(double *accuracy, double *error, const json_t *scores, const json_t *columns, const char *domain);
+
 /* ---- record.c: what a run left, as one JSON object ---- */
 typedef struct {
     const nr_recipe *recipe;
@@ -127,6 +170,8 @@ typedef struct {
     json_t *eval;          /* of nr_evaluate, or NULL */
     double generated_per_second;
     json_t *spectrum;      /* of nr_gate_spectrum, or NULL */
+    json_t *tasks;         /* of nr_recipe_tasks_score, or NULL */
+    double task_seconds;
 } nr_measured;
 json_t *nr_record(const nr_measured *m, nr_error *err);
 
@@ -135,6 +180,7 @@ json_t *nr_record(const nr_measured *m, nr_error *err);
 typedef struct {
     const nr_recipe *recipe;
     const char *output, *cache_folder, *hub_folder;
+    bool alone;            /* one process of several: how measuring goes is written where the runner reads it */
 } nr_compare_place;
 
 /* Makes a run whole, from wherever it stands, and writes its record; a failure is recorded too. */
@@ -146,6 +192,8 @@ json_t *nr_measure_record(const nr_compare_place *p, const nr_planned *run, bool
 /* Texts of a set (old, new: training; old, new: validation) as the trainer takes them; malloc'ed list. */
 nr_status nr_measure_files(const nr_recipe *r, const nr_planned *run, const char ***paths, nr_files files[4], nr_error *err);
 char *nr_measure_folder(const nr_compare_place *p, const nr_planned *run);
+/* Where a run that is being measured says how far it is; malloc'ed. */
+char *nr_measure_progress_path(const nr_compare_place *p, const nr_planned *run);
 
 /* ---- runner.c ---- */
 /* Makes every run that isn't done. *failed: what the first run that failed said, with NR_OK as status where none did. */
@@ -160,6 +208,17 @@ void nr_compare_text(nr_buffer *b, const json_t *summary);
 void nr_compare_markdown(nr_buffer *b, const json_t *summary);
 void nr_compare_csv(nr_buffer *b, const json_t *summary);
 void nr_compare_html(nr_buffer *b, const json_t *summary);
+
+/* ---- compare_tasks.c: nothing where there are no tasks ---- */
+void nr_compare_tasks_text(nr_buffer *b, const json_t *summary);
+void nr_compare_tasks_markdown(nr_buffer *b, const json_t *summary);
+void nr_compare_tasks_csv_head(nr_buffer *b, const json_t *columns);
+void nr_compare_tasks_csv(nr_buffer *b, const json_t *run, const json_t *columns);
+void nr_compare_tasks_html(nr_buffer *b, const json_t *summary);
+/* A row's name in 26 columns of text with its rank, and as a word of Markdown; shared with compare_table.c. */
+#define NR_LABEL_COLUMNS 26
+void nr_compare_text_name(nr_buffer *b, const json_t *group);
+void nr_compare_markdown_word(nr_buffer *b, const char *s);
 
 /* ---- write_recipe.c ---- */
 

@@ -77,6 +77,7 @@ static void page(nr_buffer *b, const json_t *summary)
     nr_buffer_text(b, "<h2>All rows</h2>\n<div class=\"scroll\">");
     nr_compare_html(b, summary);
     nr_buffer_text(b, "</div>\n");
+    nr_compare_tasks_html(b, summary);
     commands(b, summary);
     nr_page_end(b);
     nr_buffer_free(&below);

@@ -8,7 +8,7 @@
 #include "compare/compare.h"
 #include "report/report.h"
 
-#define LABEL 26 /* columns of a row's name in text */
+#define LABEL NR_LABEL_COLUMNS
 
 typedef struct {
     const char *title[2], *key, *format;
@@ -39,7 +39,7 @@ static void number(char *to, size_t size, const json_t *g, const column *c)
 /* ---- text ---- */
 
 /* A name that is too long for its column stands on a line of its own. */
-static void text_name(nr_buffer *b, const json_t *g)
+void nr_compare_text_name(nr_buffer *b, const json_t *g)
 {
     const char *name = nr_report_string(g, "name");
     double place = nr_report_number(g, "rank");
@@ -73,7 +73,7 @@ static void text_block(nr_buffer *b, const json_t *groups, const column *c, size
     char cell[64];
     text_heading(b, c, count);
     json_array_foreach(groups, i, g) {
-        text_name(b, g);
+        nr_compare_text_name(b, g);
         for (size_t k = 0; k < count; k++) {
             number(cell, sizeof cell, g, &c[k]);
             if (strcmp(c[k].key, "weights") == 0 && is(g, "off_budget")) strcat(cell, "*");
@@ -95,7 +95,7 @@ static void text_columns(nr_buffer *b, const json_t *summary)
         for (size_t k = at; k < end; k++) nr_buffer_printf(b, " %12.12s", nr_report_string(json_array_get(columns, k), "name"));
         nr_buffer_text(b, "\n");
         json_array_foreach(groups, i, g) {
-            text_name(b, g);
+            nr_compare_text_name(b, g);
             for (size_t k = at; k < end; k++) {
                 double v = nr_report_number(json_object_get(g, "texts"), nr_report_string(json_array_get(columns, k), "name"));
                 if (isfinite(v)) nr_buffer_printf(b, " %12.4f", v);
@@ -128,7 +128,7 @@ static void text_pairs(nr_buffer *b, const json_t *groups)
     json_array_foreach(groups, i, g) {
         const json_t *o = json_object_get(g, "against");
         if (!o) continue;
-        text_name(b, g);
+        nr_compare_text_name(b, g);
         for (size_t k = 0; k < 3; k++) {
             const json_t *d = json_object_get(o, keys[k]);
             double mean = nr_report_number(d, "mean"), half = nr_report_number(d, "high") - mean;
@@ -151,6 +151,7 @@ void nr_compare_text(nr_buffer *b, const json_t *summary)
     nr_buffer_text(b, "\n");
     text_block(b, groups, distance, NR_COUNT(distance), false);
     text_columns(b, summary);
+    nr_compare_tasks_text(b, summary);
     text_pairs(b, groups);
     nr_buffer_text(b, "\nThe number before a row is its rank by the sum, among the rows that validation\n"
                       "chose. *: more than a tenth off the budget of --extra.\n");
@@ -158,7 +159,7 @@ void nr_compare_text(nr_buffer *b, const json_t *summary)
 
 /* ---- Markdown ---- */
 
-static void markdown_word(nr_buffer *b, const char *s)
+void nr_compare_markdown_word(nr_buffer *b, const char *s)
 {
     nr_buffer safe = {0};
     nr_escape(&safe, s);
@@ -177,7 +178,7 @@ static void markdown_heading(nr_buffer *b, const json_t *columns)
     for (size_t k = 0; k < NR_COUNT(distance); k++) nr_buffer_printf(b, " %s, %s |", distance[k].title[0], distance[k].title[1]), cells++;
     json_array_foreach(columns, i, c) {
         nr_buffer_text(b, " ");
-        markdown_word(b, nr_report_string(c, "name"));
+        nr_compare_markdown_word(b, nr_report_string(c, "name"));
         nr_buffer_text(b, " |");
         cells++;
     }
@@ -202,10 +203,10 @@ static void markdown_row(nr_buffer *b, const json_t *g, const json_t *columns)
     double place = nr_report_number(g, "rank");
     if (isfinite(place)) nr_buffer_printf(b, "| %.0f | ", place);
     else nr_buffer_text(b, "| | ");
-    markdown_word(b, nr_report_string(g, "name"));
+    nr_compare_markdown_word(b, nr_report_string(g, "name"));
     if (nr_report_string(g, "error")) {
         nr_buffer_text(b, " (failed: ");
-        markdown_word(b, nr_report_string(g, "error"));
+        nr_compare_markdown_word(b, nr_report_string(g, "error"));
         nr_buffer_text(b, ")");
     }
     nr_buffer_printf(b, " | %.0f |", nr_report_number(g, "seeds"));
@@ -230,9 +231,9 @@ static void markdown_pairs(nr_buffer *b, const json_t *groups)
         const json_t *o = json_object_get(g, "against");
         if (!o) continue;
         nr_buffer_text(b, "| ");
-        markdown_word(b, nr_report_string(g, "name"));
+        nr_compare_markdown_word(b, nr_report_string(g, "name"));
         nr_buffer_text(b, " | ");
-        markdown_word(b, nr_report_string(o, "group"));
+        nr_compare_markdown_word(b, nr_report_string(o, "group"));
         nr_buffer_printf(b, " | %.0f |", nr_report_number(o, "pairs"));
         for (size_t k = 0; k < 3; k++) {
             const json_t *d = json_object_get(o, keys[k]);
@@ -250,12 +251,13 @@ void nr_compare_markdown(nr_buffer *b, const json_t *summary)
     size_t i;
     const json_t *g, *groups = json_object_get(summary, "groups"), *columns = json_object_get(summary, "columns");
     nr_buffer_text(b, "# ");
-    markdown_word(b, nr_report_string(summary, "title"));
+    nr_compare_markdown_word(b, nr_report_string(summary, "title"));
     nr_buffer_printf(b, "\n\nBackbone %s. Bits per byte, lower is better; learning is %s, forgetting %s. The rank is by their sum, among the rows that "
                         "validation text chose. \\*: more than a tenth off the budget of weights.\n\n",
                      nr_report_string(summary, "model"), nr_report_string(summary, "learning_text"), nr_report_string(summary, "forgetting_text"));
     markdown_heading(b, columns);
     json_array_foreach(groups, i, g) markdown_row(b, g, columns);
+    nr_compare_tasks_markdown(b, summary);
     markdown_pairs(b, groups);
 }
 
@@ -288,7 +290,7 @@ static const char *const csv_numbers[][2] = {
 };
 static const char *const csv_texts[] = {"bits_per_byte", "backbone_bits_per_byte", "bits_more_stderr", "nats_more", "kl", "top1_agreement"};
 
-static void csv_run(nr_buffer *b, const json_t *run, const json_t *columns)
+static void csv_run(nr_buffer *b, const json_t *run, const json_t *columns, const json_t *tasks)
 {
     static const char *const words[] = {"name", "label", "group", "role", "settings.method", "status", "error"};
     size_t i;
@@ -304,20 +306,22 @@ static void csv_run(nr_buffer *b, const json_t *run, const json_t *columns)
         const json_t *of = json_object_get(json_object_get(run, "scores"), nr_report_string(c, "name"));
         for (size_t k = 0; k < NR_COUNT(csv_texts); k++) csv_number(b, nr_report_number(of, csv_texts[k]));
     }
+    nr_compare_tasks_csv(b, run, tasks);
     nr_buffer_text(b, "\n");
 }
 
 void nr_compare_csv(nr_buffer *b, const json_t *summary)
 {
     size_t i;
-    const json_t *c, *run, *columns = json_object_get(summary, "columns");
+    const json_t *c, *run, *columns = json_object_get(summary, "columns"), *tasks = json_object_get(summary, "tasks");
     nr_buffer_text(b, "name,label,group,role,method,status,error");
     for (size_t k = 0; k < NR_COUNT(csv_numbers); k++) nr_buffer_printf(b, ",%s", csv_numbers[k][0]);
     nr_buffer_text(b, ",off_budget");
     json_array_foreach(columns, i, c)
         for (size_t k = 0; k < NR_COUNT(csv_texts); k++) nr_buffer_printf(b, ",%s.%s", nr_report_string(c, "name"), csv_texts[k]);
+    nr_compare_tasks_csv_head(b, tasks);
     nr_buffer_text(b, "\n");
-    json_array_foreach(json_object_get(summary, "runs"), i, run) csv_run(b, run, columns);
+    json_array_foreach(json_object_get(summary, "runs"), i, run) csv_run(b, run, columns, tasks);
 }
 
 /* ---- HTML ---- */

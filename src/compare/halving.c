@@ -107,14 +107,14 @@ static nr_status run_round(tuning *t, size_t round, size_t factor, nr_error *err
         st = nr_recipe_write(t->recipe, runs, count, false, false, path, err);
         free(runs);
     }
-    if (st == NR_OK) st = nr_recipe_load(&r, path, NULL, 0, err);
+    if (st == NR_OK) st = nr_recipe_load(&r, path, NULL, 0, NULL, err);
     if (st == NR_OK) {
         nr_compare_options opt = *t->opt;
         opt.recipe = path;
         opt.output = folder;
         opt.variables = NULL;
         opt.variable_count = 0;
-        nr_compare_place p = {&r, folder, opt.cache_folder, opt.hub_folder};
+        nr_compare_place p = {&r, folder, opt.cache_folder, opt.hub_folder, false};
         st = nr_runner_all(&p, &opt, t->listener, &failed, err);
         if (st == NR_OK) take_scores(t, &p);
     }
@@ -200,7 +200,7 @@ nr_status nr_tune(char **text, const nr_compare_options *opt, size_t keep, size_
     if (!opt->output || !*opt->output) return nr_fail(err, NR_E_USAGE, "tune: expected a folder for the rounds");
     if (keep < 2 || keep > 100 || rounds < 1 || rounds > 10)
         return nr_fail(err, NR_E_USAGE, "tune: expected one in 2 to 100 to keep and 1 to 10 rounds, found %zu and %zu", keep, rounds);
-    NR_TRY(nr_recipe_load(&r, opt->recipe, opt->variables, opt->variable_count, err));
+    NR_TRY(nr_recipe_load(&r, opt->recipe, opt->variables, opt->variable_count, opt->task_folder, err));
     tuning t = {.recipe = &r, .opt = opt, .listener = l};
     nr_status st = tune(&t, keep, rounds, err);
     if (st == NR_OK && t.table.failed) st = nr_fail(err, NR_E_MEMORY, "tune: out of memory for the table");

@@ -5,6 +5,7 @@
  *
  *   OUT/runs/NAME/           the trainer's folder, and `identity`
  *   OUT/results/NAME.json    the record, written last: a run with one is done
+ *   OUT/logs/NAME.progress   how far its scoring is, while it lasts
  *
  * A folder trained with other settings or texts than the recipe now says is
  * begun anew. A failure is a record too, with its error in place of scores.
@@ -141,7 +142,7 @@ static nr_status folder_state(const char *folder, const nr_planned *run, const n
     nr_status st = identity && config ? NR_OK : nr_fail(err, NR_E_MEMORY, "%s: out of memory", folder);
     *begun = false;
     if (st == NR_OK && nr_path_exists(identity)) NR_GO(nr_map_open(&m, identity, err));
-    bool same = m.size == 65 && memcmp(m.data, run->identity, 64) == 0;
+    bool same = m.size == 65 && memcmp(m.data, run->trained, 64) == 0;
     if (m.path) nr_map_close(&m);
     if (st == NR_OK && same) {
         *begun = nr_path_exists(config);
@@ -150,7 +151,7 @@ static nr_status folder_state(const char *folder, const nr_planned *run, const n
         char line[66];
         NR_GO(nr_remove_folder(folder, err));
         NR_GO(nr_make_folders(folder, err));
-        snprintf(line, sizeof line, "%s\n", run->identity);
+        snprintf(line, sizeof line, "%s\n", run->trained);
         NR_GO(nr_write_file(identity, line, 65, err));
     }
 done:
@@ -268,10 +269,10 @@ done:
     return st;
 }
 
-static nr_status generate(nr_session *s, size_t prompt, int32_t last, size_t n, double *rate, nr_error *err)
+static nr_status generate(nr_session *s, size_t prompt, int32_t last, size_t n, double *rate, const nr_listener *l, nr_error *err)
 {
     const nr_sampling greedy = {.top_p = 1, .repetition_penalty = 1};
-    double best = 0;
+    double best = 0, all = (double)REPETITIONS * (double)n;
     for (int k = 0; k < REPETITIONS; k++) {
         nr_session_rewind(s, prompt - 1);
         int32_t id = last;
@@ -280,6 +281,7 @@ static nr_status generate(nr_session *s, size_t prompt, int32_t last, size_t n, 
             NR_TRY(nr_session_eval(s, &id, 1, err));
             id = nr_session_sample(s, &greedy);
         }
+        nr_progress(l, "timing generation", (double)((size_t)k + 1) * (double)n, all, best, "tokens");
         double spent = nr_clock() - began;
         if (spent > 0) best = fmax(best, (double)n / spent);
     }
@@ -288,7 +290,7 @@ static nr_status generate(nr_session *s, size_t prompt, int32_t last, size_t n, 
 }
 
 /* Greedy tokens a second, the best of a few times, from the file's own blocks as nres generate does. */
-static nr_status time_generation(nr_measured *m, const nr_compare_place *p, nr_error *err)
+static nr_status time_generation(nr_measured *m, const nr_compare_place *p, const nr_listener *l, nr_error *err)
 {
     opened o;
     nr_session *s = NULL;
@@ -303,12 +305,44 @@ static nr_status time_generation(nr_measured *m, const nr_compare_place *p, nr_e
     if (count == 0 || context <= count) goto done;
     NR_GO(nr_session_new(&s, o.model, o.e, context, err));
     NR_GO(nr_session_eval(s, ids, count, err));
-    st = generate(s, count, ids[count - 1], context - count, &m->generated_per_second, err);
+    st = generate(s, count, ids[count - 1], context - count, &m->generated_per_second, l, err);
 done:
     nr_session_close(s);
     close_all(&o);
     return st;
 }
+
+/* ---- how far it is ---- */
+
+#define TELL_SECONDS 0.5
+
+typedef struct {
+    const nr_listener *listener;
+    const char *path;
+    double told;
+} teller;
+
+char *nr_measure_progress_path(const nr_compare_place *p, const nr_planned *run) { return nr_format("%s/logs/%s.progress", p->output, run->name); }
+
+/* Nothing depends on it: what can't be written is left out, and no disk is waited for. */
+static void tell(void *user, const char *what, double done, double total, double rate, const char *unit)
+{
+    teller *t = user;
+    double now = nr_clock();
+    nr_progress(t->listener, what, done, total, rate, unit);
+    if (now - t->told < TELL_SECONDS) return;
+    t->told = now;
+    json_t *o = json_pack("{s:s, s:o, s:o, s:o, s:s}", "what", what, "done", nr_json_finite(done), "total", nr_json_finite(total), "rate",
+                          nr_json_finite(rate), "unit", unit ? unit : "");
+    char *part = nr_format("%s.part", t->path);
+    if (o && part && json_dump_file(o, part, JSON_COMPACT) == 0 && rename(part, t->path) != 0) remove(part);
+    free(part);
+    json_decref(o);
+}
+
+static void tell_log(void *user, const char *line) { nr_say(((teller *)user)->listener, "%s", line); }
+
+static bool tell_stopped(void *user) { return nr_stopped(((teller *)user)->listener); }
 
 /* ---- a whole run ---- */
 
@@ -321,9 +355,23 @@ static nr_status look_at(nr_measured *m, const nr_compare_place *p, const nr_lis
     }
     nr_status st = open_all(&o, p, m->run, m->folder, NR_FROZEN_PACKED, err);
     if (st == NR_OK) st = score(m, &o, l, err);
+    if (st == NR_OK && m->recipe->tasks.count)
+        st = nr_recipe_tasks_score(&m->tasks, &m->task_seconds, m->recipe, o.model, o.tokenizer, o.e, l, err);
     if (st == NR_OK && m->recipe->spectra) m->spectrum = nr_gate_spectrum(o.model, o.e);
     close_all(&o);
-    return st == NR_OK ? time_generation(m, p, err) : st;
+    return st == NR_OK ? time_generation(m, p, l, err) : st;
+}
+
+/* The same with a listener that writes how far it is. */
+static nr_status look_and_tell(nr_measured *m, const nr_compare_place *p, const nr_listener *l, nr_error *err)
+{
+    char *path = nr_measure_progress_path(p, m->run);
+    teller t = {.listener = l, .path = path};
+    nr_listener telling = {.user = &t, .log = tell_log, .progress = tell, .stop = tell_stopped};
+    nr_status st = look_at(m, p, path && p->alone ? &telling : l, err);
+    if (path) remove(path);
+    free(path);
+    return st;
 }
 
 nr_status nr_measure(const nr_compare_place *p, const nr_planned *run, const nr_listener *l, nr_error *err)
@@ -337,13 +385,14 @@ nr_status nr_measure(const nr_compare_place *p, const nr_planned *run, const nr_
     if (st == NR_OK) NR_GO(nr_measure_files(p->recipe, run, &paths, files, err));
     m.command = command = command_of(p, run, files, folder);
     if (run->role != NR_CONTROL_BACKBONE) NR_GO(train(p, run, files, folder, command, l, err));
-    NR_GO(look_at(&m, p, l, err));
+    NR_GO(look_and_tell(&m, p, l, err));
     record = nr_record(&m, err);
     st = record ? write_record(p, run, record, err) : err->status;
 done:
     json_decref(record);
     json_decref(m.eval);
     json_decref(m.spectrum);
+    json_decref(m.tasks);
     free(paths);
     free(command);
     free(folder);

@@ -15,6 +15,7 @@
 
 #define MAX_TEXTS 32
 #define MAX_ROWS 1000
+#define MAX_TASKS 100
 
 const char *const nr_control_names[4] = {"row", "backbone", "old-only", "new-only"};
 
@@ -295,13 +296,85 @@ static nr_status take_evaluation(nr_recipe *r, nr_error *err)
     return take_word(r, y, "spectra", "false", "true", &r->spectra, err);
 }
 
+/* ---- tasks ---- */
+
+static nr_status add_task(nr_recipe *r, const char *name, size_t n, size_t line, int domain, nr_error *err)
+{
+    nr_recipe_tasks *t = &r->tasks;
+    if (t->count == MAX_TASKS) return nr_recipe_fail(r, line, err, "tasks: expected at most %d", MAX_TASKS);
+    nr_recipe_task *task = &t->list[t->count++];
+    *task = (nr_recipe_task){.name = nr_format("%.*s", (int)n, name), .domain = domain, .line = line};
+    if (!task->name) return no_memory(r, err);
+    if (n == 0 || n > 100 || strspn(task->name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-:") != n)
+        return nr_recipe_fail(r, line, err, "tasks: expected NAME or NAME:FORMAT, found \"%.100s\"", task->name);
+    for (size_t i = 0; i + 1 < t->count; i++)
+        if (strcmp(t->list[i].name, task->name) == 0) return nr_recipe_fail(r, line, err, "tasks: %s stands there twice", task->name);
+    return NR_OK;
+}
+
+/* A word, or several with commas between: a variable may hold them. */
+static nr_status add_words(nr_recipe *r, const nr_yaml *y, int domain, nr_error *err)
+{
+    char *text;
+    nr_status st = NR_OK;
+    NR_TRY(nr_recipe_expand(r, y, &text, err));
+    for (const char *p = text; st == NR_OK && *p;) {
+        size_t n = strcspn(p, ","), blank = strspn(p, " ");
+        st = add_task(r, p + blank, n - NR_MIN(n, blank), y->line, domain, err);
+        p += n + (p[n] == ',');
+    }
+    free(text);
+    return st;
+}
+
+static nr_status take_task_names(nr_recipe *r, const nr_yaml *y, nr_error *err)
+{
+    NR_TRY(nr_alloc(&r->tasks.list, MAX_TASKS, sizeof *r->tasks.list, "tasks", err));
+    for (int d = NR_OLD; d <= NR_NEW; d++) {
+        const nr_yaml *list = nr_yaml_find(y, nr_domain_names[d]);
+        if (list && list->kind == 's') NR_TRY(add_words(r, list, d, err));
+        for (size_t i = 0; list && list->kind != 's' && i < list->count; i++) NR_TRY(add_words(r, &list->items[i], d, err));
+    }
+    return r->tasks.count ? NR_OK : nr_recipe_fail(r, y->line, err, "tasks: expected names under old and new, found none");
+}
+
+/* A number, or "format": as each format says. */
+static nr_status take_shots(nr_recipe *r, const nr_yaml *y, nr_error *err)
+{
+    const nr_yaml *v = nr_yaml_find(y, "shots");
+    char *text;
+    if (!v) return NR_OK;
+    NR_TRY(nr_recipe_expand(r, v, &text, err));
+    r->tasks.shots_given = strcmp(text, "format") != 0;
+    free(text);
+    return r->tasks.shots_given ? take_size(r, y, "shots", &r->tasks.shots, err) : NR_OK;
+}
+
+static nr_status take_tasks(nr_recipe *r, const char *own, nr_error *err)
+{
+    const nr_yaml *y = nr_yaml_find(&r->tree, "tasks"), *v;
+    nr_recipe_tasks *t = &r->tasks;
+    if (!y) return NR_OK;
+    NR_TRY(check_keys(r, y, "tasks", "data|path|format|limit|shots|old|new", err));
+    if (!(v = nr_yaml_find(y, "data"))) return nr_recipe_fail(r, y->line, err, "tasks: data: expected the folder of the tasks' files, found nothing");
+    NR_TRY(take_paths(r, v, &t->data, err));
+    if ((v = nr_yaml_find(y, "path"))) NR_TRY(take_paths(r, v, &t->definitions, err));
+    else NR_TRY(nr_alloc(&t->definitions.paths, 1, sizeof *t->definitions.paths, "paths", err));
+    if (own && !(t->definitions.paths[t->definitions.count++] = nr_strdup(own))) return no_memory(r, err); /* take_paths leaves room for it */
+    if ((v = nr_yaml_find(y, "format"))) NR_TRY(nr_recipe_expand(r, v, &t->format, err));
+    NR_TRY(take_size(r, y, "limit", &t->limit, err));
+    NR_TRY(take_shots(r, y, err));
+    NR_TRY(take_task_names(r, y, err));
+    return nr_recipe_tasks_check(r, err);
+}
+
 /* ---- the whole ---- */
 
 static nr_status take_head(nr_recipe *r, nr_error *err)
 {
     const nr_yaml *title = nr_yaml_find(&r->tree, "title"), *model = nr_yaml_find(&r->tree, "model"),
                   *own = nr_yaml_find(&r->tree, "variables");
-    NR_TRY(check_keys(r, &r->tree, "a recipe", "title|model|stands_on|variables|texts|settings|rows|controls|evaluation", err));
+    NR_TRY(check_keys(r, &r->tree, "a recipe", "title|model|stands_on|variables|texts|tasks|settings|rows|controls|evaluation", err));
     for (size_t i = 0; own && (own->kind != 'm' || i < own->count); i++)
         if (own->kind != 'm' || own->items[i].kind != 's') return nr_recipe_fail(r, own->line, err, "variables: expected NAME: VALUE");
     if (title) NR_TRY(nr_recipe_expand(r, title, &r->title, err));
@@ -318,7 +391,7 @@ static nr_status take_below(nr_recipe *r, nr_error *err)
     return nr_recipe_fail(r, y->line, err, "stands_on: expected fewer than %d extensions, found %zu", NR_STACK_MAX, r->stands_on.count);
 }
 
-static nr_status load(nr_recipe *r, nr_error *err)
+static nr_status load(nr_recipe *r, const char *task_folder, nr_error *err)
 {
     NR_TRY(nr_yaml_load(&r->tree, r->path, err));
     NR_TRY(take_head(r, err));
@@ -326,17 +399,19 @@ static nr_status load(nr_recipe *r, nr_error *err)
     NR_TRY(take_texts(r, err));
     NR_TRY(take_controls(r, err));
     NR_TRY(take_evaluation(r, err));
+    NR_TRY(take_tasks(r, task_folder, err));
     NR_TRY(take_rows(r, err));
     return nr_grid_expand(r, err);
 }
 
-nr_status nr_recipe_load(nr_recipe *r, const char *path, const char *const *variables, size_t count, nr_error *err)
+nr_status nr_recipe_load(nr_recipe *r, const char *path, const char *const *variables, size_t count, const char *task_folder,
+                         nr_error *err)
 {
     const char *slash = strrchr(path, '/');
     *r = (nr_recipe){.variables = variables, .variable_count = count};
     r->path = nr_strdup(path);
     r->folder = slash ? nr_format("%.*s", (int)(slash - path + 1), path) : nr_strdup(".");
-    nr_status st = r->path && r->folder ? load(r, err) : nr_fail(err, NR_E_MEMORY, "%s: out of memory", path);
+    nr_status st = r->path && r->folder ? load(r, task_folder, err) : nr_fail(err, NR_E_MEMORY, "%s: out of memory", path);
     if (st != NR_OK) nr_recipe_free(r);
     return st;
 }
@@ -362,6 +437,11 @@ void nr_recipe_free(nr_recipe *r)
         free(r->runs[i].group);
         free(r->runs[i].trains_on);
     }
+    for (size_t i = 0; i < r->tasks.count; i++) free(r->tasks.list[i].name);
+    free(r->tasks.list);
+    free(r->tasks.format);
+    free_paths(&r->tasks.data);
+    free_paths(&r->tasks.definitions);
     free_paths(&r->stands_on);
     free(r->runs);
     free(r->rows);

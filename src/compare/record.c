@@ -177,6 +177,8 @@ json_t *nr_record(const nr_measured *m, nr_error *err)
         if (m->run->role != NR_CONTROL_BACKBONE) add_training(o, cost, m, &d);
         if (m->eval) json_object_set_new(o, "scores", scores(m));
         if (m->eval) json_object_set_new(o, "layers", layers(m));
+        if (m->tasks) json_object_set(o, "tasks", m->tasks);
+        if (m->tasks) put(cost, "tasks_seconds", m->task_seconds);
         if (m->spectrum) json_object_set(o, "gate_spectrum", m->spectrum);
         put(cost, "generated_tokens_per_second", m->generated_per_second);
         json_object_set_new(o, "cost", json_incref(cost));

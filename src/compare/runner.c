@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "compare/compare.h"
+#include "report/report.h"
 
 #define POLL_NANOSECONDS 100000000L
 #define LOCK_SECONDS 10
@@ -93,8 +94,31 @@ static double trained_so_far(const runner *r, size_t i)
     return fmin(steps, (double)s->steps) * (double)(s->batch_size * s->context);
 }
 
+/* How far a run that is being scored is; false: none is, or one trains. */
+static bool show_measuring(const runner *r)
+{
+    json_t *found = NULL;
+    bool training = false;
+    char what[128];
+    for (size_t i = 0; i < r->place->recipe->run_count && !training; i++) {
+        if (r->jobs[i].state != RUNNING) continue;
+        char *path = nr_measure_progress_path(r->place, run_of(r, i));
+        json_t *o = path ? json_load_file(path, 0, NULL) : NULL;
+        free(path);
+        training = !o;
+        if (found) json_decref(o);
+        else if ((found = o)) snprintf(what, sizeof what, "%.50s, %.60s", json_string_value(json_object_get(o, "what")), run_of(r, i)->name);
+    }
+    if (found && !training)
+        nr_progress(r->listener, what, nr_report_number(found, "done"), nr_report_number(found, "total"), nr_report_number(found, "rate"),
+                    json_string_value(json_object_get(found, "unit")));
+    json_decref(found);
+    return found && !training;
+}
+
 static void show(const runner *r)
 {
+    if (show_measuring(r)) return;
     double done = 0, total = 0, before = 0, spent = nr_clock() - r->began;
     for (size_t i = 0; i < r->place->recipe->run_count; i++) {
         double all = tokens_of(run_of(r, i));
@@ -148,6 +172,9 @@ static void explain(const runner *r, size_t i, int status, nr_error *why)
 static void end_run(runner *r, size_t i, int status)
 {
     nr_error why;
+    char *left = nr_measure_progress_path(r->place, run_of(r, i)); /* of one that was killed */
+    if (left) unlink(left);
+    free(left);
     r->running--;
     json_t *record = WIFEXITED(status) && WEXITSTATUS(status) == 0 ? nr_measure_record(r->place, run_of(r, i), false) : NULL;
     if (WIFEXITED(status) && WEXITSTATUS(status) == 130) {

@@ -10,6 +10,7 @@
  *               text; test text decides nothing
  *   against     the differences to the first label's chosen group, seed by seed,
  *               with 95 % intervals of Student's t
+ *   tasks       means of task scores (task_scores.c)
  */
 #include <math.h>
 #include <stdlib.h>
@@ -309,11 +310,15 @@ json_t *nr_summary(const nr_compare_place *p)
         for (size_t k = 0; k < i; k++) seen |= strcmp(r->runs[k].group, r->runs[i].group) == 0;
         if (!seen) json_array_append_new(groups, group_json(r, runs, &r->runs[i]));
     }
+    json_t *tasks = nr_summary_task_columns(r, runs), *g;
+    size_t k;
+    json_array_foreach(groups, k, g)
+        if (json_array_size(tasks)) nr_summary_tasks(g, runs, tasks);
     choose(groups);
     rank(groups);
     count_firsts(r, groups, runs);
     compare_groups(r, groups, runs);
-    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o}", "title", r->title ? r->title : "Comparison", "model", slash && slash[1] ? slash + 1 : r->model,
-                     "learning_text", learning ? learning : "", "forgetting_text", forgetting ? forgetting : "", "columns", columns_of(r), "groups",
-                     groups, "runs", runs);
+    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o}", "title", r->title ? r->title : "Comparison", "model", slash && slash[1] ? slash + 1 : r->model,
+                     "learning_text", learning ? learning : "", "forgetting_text", forgetting ? forgetting : "", "columns", columns_of(r), "tasks",
+                     tasks, "groups", groups, "runs", runs);
 }

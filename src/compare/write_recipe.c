@@ -68,6 +68,44 @@ static void add_head(nr_buffer *b, const nr_recipe *r)
     }
 }
 
+static void add_folders(nr_buffer *b, const char *key, const nr_paths *p, size_t count)
+{
+    nr_buffer_printf(b, "%s: [", key);
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0) nr_buffer_text(b, ", ");
+        add_path(b, p->paths[i]);
+    }
+    nr_buffer_text(b, "]");
+}
+
+/* Definitions that come with nres go along as a folder too: the first of a name counts, so that nothing changes. */
+static void add_tasks(nr_buffer *b, const nr_recipe *r)
+{
+    const nr_recipe_tasks *t = &r->tasks;
+    if (t->count == 0) return;
+    nr_buffer_text(b, "tasks:\n  ");
+    add_folders(b, "data", &t->data, t->data.count);
+    nr_buffer_text(b, "\n  ");
+    add_folders(b, "path", &t->definitions, t->definitions.count);
+    if (t->format) {
+        nr_buffer_text(b, "\n  format: ");
+        add_text(b, t->format);
+    }
+    nr_buffer_printf(b, "\n  limit: %zu\n", t->limit);
+    if (t->shots_given) nr_buffer_printf(b, "  shots: %zu\n", t->shots);
+    for (int d = NR_OLD; d <= NR_NEW; d++) {
+        bool any = false;
+        nr_buffer_printf(b, "  %s: [", nr_domain_names[d]);
+        for (size_t i = 0; i < t->count; i++) {
+            if (t->list[i].domain != d) continue;
+            if (any) nr_buffer_text(b, ", ");
+            add_text(b, t->list[i].name);
+            any = true;
+        }
+        nr_buffer_text(b, "]\n");
+    }
+}
+
 static void add_names(nr_buffer *b, const nr_recipe *r, const nr_planned *run, int domain)
 {
     bool any = false;
@@ -108,6 +146,7 @@ nr_status nr_recipe_write(const nr_recipe *r, const nr_planned *runs, size_t cou
 {
     nr_buffer b = {0};
     add_head(&b, r);
+    if (test) add_tasks(&b, r);
     if (!test) nr_buffer_text(&b, "controls: []\n");
     nr_buffer_printf(&b, "evaluation: {max_documents: %zu, context: %zu, batch_tokens: %zu, generate: %zu, weights: %s, spectra: %s, test: %s}\nrows:\n",
                      r->max_documents, r->context, r->batch_tokens, r->generate, r->best ? "best" : "last", r->spectra ? "true" : "false",

@@ -39,6 +39,10 @@ static nr_status no_memory(nr_error *err) { return nr_fail(err, NR_E_MEMORY, "ou
 
 /* ---- one chunk of questions ---- */
 
+/* Models [first, end): 0 the backbone, 1 the extended one. */
+static int first_model(const work *w) { return w->extension && w->opt->extended_only ? 1 : 0; }
+static int end_model(const work *w) { return w->extension ? 2 : 1; }
+
 static bool behind_nothing(const work *w) { return w->task.decides[NR_D_acc_mutual_info]; }
 static bool behind_context(const work *w) { return w->task.unconditional != NULL; }
 
@@ -79,7 +83,7 @@ static void on_rows(void *user, size_t rows)
 {
     const work *w = user;
     char what[64];
-    int models = w->extension ? 2 : 1;
+    int models = end_model(w) - first_model(w);
     double spent = nr_clock() - w->began;
     double share = (double)(w->chunk_done + rows) / (double)(w->chunk_rows * (size_t)models);
     double done = (double)w->chunk_first + share * (double)w->chunk_items;
@@ -91,12 +95,12 @@ static void on_rows(void *user, size_t rows)
 static nr_status take_walkers(work *w, nr_error *err)
 {
     size_t rows = w->opt->batch_tokens ? w->opt->batch_tokens : DEFAULT_ROWS, need = w->requests.longest;
-    if (w->walker[0] && need <= w->positions) return NR_OK;
+    if (w->positions && need <= w->positions) return NR_OK;
     for (int k = 0; k < 2; k++) nr_walker_free(w->walker[k]), w->walker[k] = NULL;
     w->positions = NR_MIN((need + CACHE_STEP - 1) / CACHE_STEP * CACHE_STEP, w->requests.context);
-    NR_TRY(nr_walker_new(&w->walker[0], w->model, NULL, w->positions, rows, w->requests.prefix, err));
-    if (!w->extension) return NR_OK;
-    return nr_walker_new(&w->walker[1], w->model, w->extension, w->positions, rows, w->requests.prefix, err);
+    for (int k = first_model(w); k < end_model(w); k++)
+        NR_TRY(nr_walker_new(&w->walker[k], w->model, k ? w->extension : NULL, w->positions, rows, w->requests.prefix, err));
+    return NR_OK;
 }
 
 static void keep(work *w, int model, size_t from, size_t end, const double *sums, const uint8_t *greedy)
@@ -131,8 +135,8 @@ static nr_status score_chunk(work *w, size_t from, size_t end, nr_error *err)
     w->chunk_first = from;
     w->chunk_items = end - from;
     w->chunk_rows = plan.rows;
-    for (int k = 0; k < (w->extension ? 2 : 1); k++) {
-        w->chunk_done = (size_t)k * plan.rows;
+    for (int k = first_model(w); k < end_model(w); k++) {
+        w->chunk_done = (size_t)(k - first_model(w)) * plan.rows;
         NR_GO(nr_walker_run(w->walker[k], &plan, sums, greedy, w->listener, on_rows, w, err));
         keep(w, k, from, end, sums, greedy);
     }
@@ -152,7 +156,7 @@ static nr_status take_scores(work *w, nr_error *err)
     w->s = (nr_task_scores){.task = &w->task, .items = &w->items, .shots = w->s.shots};
     NR_TRY(nr_alloc(&w->s.first, w->items.count, sizeof *w->s.first, "scores", err));
     for (size_t i = 0; i < w->items.count; i++) w->s.first[i] = n, n += w->items.items[i].choices;
-    for (int k = 0; k < (w->extension ? 2 : 1); k++) NR_TRY(nr_alloc(&w->s.scores[k], n, sizeof **w->s.scores, "scores", err));
+    for (int k = first_model(w); k < end_model(w); k++) NR_TRY(nr_alloc(&w->s.scores[k], n, sizeof **w->s.scores, "scores", err));
     return NR_OK;
 }
 
@@ -261,7 +265,7 @@ static nr_status make_folders(work *w, nr_error *err)
     gmtime_r(&now.tv_sec, &t);
     size_t n = strftime(w->stamp, sizeof w->stamp, "%Y-%m-%dT%H-%M-%S", &t);
     snprintf(w->stamp + n, sizeof w->stamp - n, ".%06ld", now.tv_nsec / 1000);
-    for (int k = 0; k < (w->extension ? 2 : 1); k++) {
+    for (int k = first_model(w); k < end_model(w); k++) {
         char *path = nr_path_join(w->opt->output, models[k]);
         nr_status st = path ? nr_make_folders(path, err) : no_memory(err);
         free(path);
@@ -294,7 +298,7 @@ nr_status nr_score_tasks(char **json, const nr_model *m, const nr_tokenizer *t, 
     *json = NULL;
     NR_GO(set_up(&w, err));
     for (size_t i = 0; i < opt->task_count; i++) NR_GO(score_name(&w, opt->tasks[i], err));
-    for (int k = 0; opt->output && k < (e ? 2 : 1); k++) NR_GO(write_results(&w, k, nr_clock() - began, err));
+    for (int k = first_model(&w); opt->output && k < end_model(&w); k++) NR_GO(write_results(&w, k, nr_clock() - began, err));
     o = head_json(&w);
     json_object_set(o, "tasks", w.list);
     json_object_set_new(o, "seconds", json_real(nr_clock() - began));

@@ -86,7 +86,7 @@ static json_t *models_json(json_t *o, const nr_task_scores *s, size_t group)
 {
     for (int k = 0; k < 2; k++)
         if (s->scores[k]) json_object_set_new(o, model_names[k], figures_json(s, k, group));
-    if (s->scores[1]) json_object_set_new(o, "difference", figures_json(s, 2, group));
+    if (s->scores[0] && s->scores[1]) json_object_set_new(o, "difference", figures_json(s, 2, group));
     return o;
 }
 

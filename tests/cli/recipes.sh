@@ -11,7 +11,7 @@ sizes=("" "$(cat "$SOURCE/examples/paper/gpu.set")" "$(cat "$SOURCE/examples/pap
 for recipe in "$SOURCE"/examples/paper/*.yaml; do
   for size in "${sizes[@]}"; do
     # shellcheck disable=SC2086 # a list of words
-    if ! "$NRES" compare "$recipe" --dry-run --set MODEL=model TEXT=text FRENCH=absent $size >out 2>err; then
+    if ! "$NRES" compare "$recipe" --dry-run --set MODEL=model TEXT=text TASKS=text FRENCH=absent $size >out 2>err; then
       grep -qE 'expected one of those of this build|there is no such setting' err || fail "$recipe: $(cat err)"
       continue
     fi

@@ -12,7 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static const char *const variables[] = {"A=1", "B=text"};
     nr_recipe r;
     nr_error err = {0};
-    if (nr_recipe_load(&r, memory_file(data, size), variables, 2, &err) != NR_OK) {
+    if (nr_recipe_load(&r, memory_file(data, size), variables, 2, NULL, &err) != NR_OK) {
         if (!err.message[0] || strchr(err.message, '\n')) abort();
         return 0;
     }

@@ -28,7 +28,7 @@ static nr_status load(nr_recipe *r, const char *before, const char *text, const 
     nr_buffer_text(&b, text);
     assert_int_equal(nr_write_file(path, b.data, b.size, NULL), NR_OK);
     nr_buffer_free(&b);
-    return nr_recipe_load(r, path, variables, count, err);
+    return nr_recipe_load(r, path, variables, count, NRES_FIXTURES "/../../tasks", err);
 }
 
 static void loads(nr_recipe *r, const char *text)
