@@ -330,9 +330,12 @@ nr_status nr_linear_cpu_back_weight(nr_linear *w, void *dw, void *dbias, const v
 {
     nr_dnnl_matrix *m = (nr_dnnl_matrix *)w;
     weight_job job = {.m = m, .dy = dy, .x = x, .dw = dw};
+    bool own = w->ops->act == NR_BF16 && nr_panel_bf16();
     if (n == 0) return NR_OK;
-    dnnl_status_t s = plan_weight(&job, n);
-    if (s == dnnl_success) {
+    dnnl_status_t s = own ? dnnl_success : plan_weight(&job, n);
+    if (own) {
+        nr_panels_bf16_weight(dw, dy, x, n, w->out, w->in);
+    } else if (s == dnnl_success) {
         nr_parallel(job.rows.count * job.cols.count, weight_tile, &job);
         s = (dnnl_status_t)atomic_load(&job.failed);
     }
@@ -354,7 +357,7 @@ nr_status nr_linear_cpu_prepare(nr_linear *w, size_t n, bool weight_gradient, nr
         if (!job.b->data || (act && w->ops->act == w->ops->real)) continue;
         s = plan_product(&job, back ? NR_PRIMITIVE_BACK_INPUT : NR_PRIMITIVE_FORWARD, act ? w->ops->act : w->ops->real, n);
     }
-    if (s == dnnl_success && weight_gradient) {
+    if (s == dnnl_success && weight_gradient && !(w->ops->act == NR_BF16 && nr_panel_bf16())) {
         weight_job job = {.m = m};
         s = plan_weight(&job, n);
     }

@@ -4,16 +4,24 @@
 #include "kernels/isa.h"
 
 #define TASK_ROWS 64
+#define PIECE 512            /* rows that the weights' gradient adds up at once */
+#define WEIGHT_ROWS 144      /* rows of it in a task: their pairs stay on its stack */
+#define WEIGHT_ROWS_PADDED 160
+#define WEIGHT_PANELS 3
+#define WEIGHT_TASKS 8
 #define NEAR_ROWS 256       /* rows that a walk over the panels multiplies with each: as many as */
 #define NEAR_BYTES 393216   /* so many bytes of x, which stay in a core's L2 cache beside two panels */
 
 #if defined(__x86_64__)
 nr_panel_product nr_panel_product_avx512bf16, nr_panel_product_avx512vnni;
+nr_panel_pairs nr_panel_pairs_avx512bf16;
 
 nr_panel_product *nr_panel_bf16(void) { return nr_runs_avx512bf16() ? nr_panel_product_avx512bf16 : NULL; }
+nr_panel_pairs *nr_panel_bf16_pairs(void) { return nr_runs_avx512bf16() ? nr_panel_pairs_avx512bf16 : NULL; }
 nr_panel_product *nr_panel_int8(void) { return nr_runs_avx512vnni() ? nr_panel_product_avx512vnni : NULL; }
 #else
 nr_panel_product *nr_panel_bf16(void) { return NULL; }
+nr_panel_pairs *nr_panel_bf16_pairs(void) { return NULL; }
 nr_panel_product *nr_panel_int8(void) { return NULL; }
 #endif
 
@@ -47,7 +55,7 @@ static void task(void *context, size_t i)
     size_t col = panel * NR_PANEL, size = nr_dtype_size(to->to);
     bool more = panel + 1 < nr_panel_count(to->cols);
     row += begin;
-    const nr_panel p = {.x = j->x + row * j->depth, .pitch = j->depth * sizeof *j->x, .panel = data, .rows = begin + end - row,
+    const nr_panel p = {.x = j->x + row * j->depth, .pitch = j->depth * sizeof *j->x, .step = 4, .panel = data, .rows = begin + end - row,
                         .cols = NR_MIN((size_t)NR_PANEL, to->cols - col), .depth = j->depth,
                         .next = more ? data + j->panel_bytes + 64 * first : NULL,
                         .next_lines = more ? (part + 1) * lines / j->parts - first : 0,
@@ -66,4 +74,46 @@ void nr_panels_bf16(const nr_panels *list, size_t count, const void *x, size_t n
     j.parts = (j.near + TASK_ROWS - 1) / TASK_ROWS;
     for (size_t i = 0; i < count; i++) j.panels += nr_panel_count(list[i].cols);
     nr_parallel(walks * j.panels * j.parts, task, &j);
+}
+
+/* ---- the weights' gradient ---- */
+
+typedef struct {
+    float *dw;
+    const uint16_t *dy, *x;
+    size_t n, out, in;
+    size_t parts, groups; /* a task takes one part of the rows of dw and one group of panels */
+} weight_job;
+
+/* Both sides become pairs of rows on the task's stack, piece by piece along n. */
+static void weight_task(void *context, size_t i)
+{
+    const weight_job *j = context;
+    _Alignas(64) uint16_t left[PIECE * WEIGHT_ROWS_PADDED], right[PIECE * NR_PANEL];
+    size_t panels = nr_panel_count(j->in), part = i / j->groups, group = i % j->groups;
+    size_t row = part * j->out / j->parts, rows = (part + 1) * j->out / j->parts - row, width = (rows + 31) / 32 * 32;
+    size_t first = group * panels / j->groups, last = (group + 1) * panels / j->groups;
+    nr_panel_pairs *pairs = nr_panel_bf16_pairs();
+    nr_panel_product *product = nr_panel_bf16();
+    for (size_t at = 0; at < j->n; at += PIECE) {
+        size_t n = NR_MIN((size_t)PIECE, j->n - at);
+        pairs(left, width, j->dy + at * j->out + row, j->out, n, rows);
+        for (size_t panel = first; panel < last; panel++) {
+            size_t col = panel * NR_PANEL, cols = NR_MIN((size_t)NR_PANEL, j->in - col);
+            pairs(right, NR_PANEL, j->x + at * j->in + col, j->in, n, cols);
+            const nr_panel p = {.x = left, .pitch = 4, .step = 4 * width, .panel = right, .rows = rows, .cols = cols, .depth = (n + 1) / 2 * 2,
+                                .y = j->dw + row * j->in + col, .to = NR_F32, .y_pitch = j->in, .accumulate = true};
+            product(&p);
+        }
+    }
+}
+
+void nr_panels_bf16_weight(float *dw, const uint16_t *dy, const uint16_t *x, size_t n, size_t out, size_t in)
+{
+    weight_job j = {dw, dy, x, n, out, in, 0, 0};
+    size_t panels = nr_panel_count(in);
+    j.groups = (panels + WEIGHT_PANELS - 1) / WEIGHT_PANELS;
+    j.parts = (out + WEIGHT_ROWS - 1) / WEIGHT_ROWS;
+    if (j.groups * j.parts < WEIGHT_TASKS) j.groups = NR_MIN(panels, (WEIGHT_TASKS + j.parts - 1) / j.parts);
+    nr_parallel(j.groups * j.parts, weight_task, &j);
 }

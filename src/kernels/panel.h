@@ -24,7 +24,7 @@
 
 typedef struct {
     const void *x;      /* (rows, depth) bf16, or uint8 around 128 */
-    size_t pitch;       /* bytes from row to row of x */
+    size_t pitch, step; /* bytes from row to row of x, and from 4 bytes of a row to the next: 4, or what pairs are apart */
     const void *panel;
     size_t rows, cols, depth; /* cols <= NR_PANEL */
     const void *next;
@@ -55,9 +55,16 @@ static inline size_t nr_panel_count(size_t cols) { return (cols + NR_PANEL - 1) 
 /* Of the panels of all matrices of a list, the one that panel *panel belongs to; *panel counts from its first then. */
 const nr_panels *nr_panels_find(const nr_panels *list, size_t *panel);
 
+/* pairs (rows / 2, width, 2) = two rows of x (rows, cols) bf16, pitch elements apart, beside each other, filled up with
+ * zeros: of 64 columns the panel of a sum over rows. The last of an odd number of rows stands beside zeros. */
+typedef void nr_panel_pairs(uint16_t *pairs, size_t width, const uint16_t *x, size_t pitch, size_t rows, size_t cols);
+
 /* NULL where this processor has no such product. */
 nr_panel_product *nr_panel_bf16(void);
 nr_panel_product *nr_panel_int8(void);
+nr_panel_pairs *nr_panel_bf16_pairs(void);
+/* dw (out, in) += dy (n, out)^T x (n, in), dy and x bf16. */
+void nr_panels_bf16_weight(float *dw, const uint16_t *dy, const uint16_t *x, size_t n, size_t out, size_t in);
 /* The products of x (n, depth) bf16 with `count` matrices whose panels take panel_bytes each. */
 void nr_panels_bf16(const nr_panels *list, size_t count, const void *x, size_t n, size_t depth, size_t panel_bytes);
 

@@ -105,17 +105,17 @@ NR_INLINE void tile(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, cons
 {
     sums s[ROWS][VECTORS];
     const char *x = (const char *)p->x + row * p->pitch, *panel = p->panel;
-    size_t pitch = p->pitch, steps = p->depth / PER_STEP, rest = p->depth % PER_STEP * X_SIZE, i = 0;
+    size_t pitch = p->pitch, apart = p->step, steps = p->depth / PER_STEP, rest = p->depth % PER_STEP * X_SIZE, i = 0;
 #pragma GCC unroll 8
     for (size_t r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (size_t j = 0; j < vectors; j++) s[r][j] = no_sum();
     for (; i < lines; i++) {
         __builtin_prefetch(next + 64 * i, 0, 2);
-        step(s, x + 4 * i, pitch, panel + STEP_BYTES * i, 4, rows, vectors);
+        step(s, x + apart * i, pitch, panel + STEP_BYTES * i, 4, rows, vectors);
     }
-    for (; i < steps; i++) step(s, x + 4 * i, pitch, panel + STEP_BYTES * i, 4, rows, vectors);
-    if (rest) step(s, x + 4 * i, pitch, panel + STEP_BYTES * i, rest, rows, vectors);
+    for (; i < steps; i++) step(s, x + apart * i, pitch, panel + STEP_BYTES * i, 4, rows, vectors);
+    if (rest) step(s, x + apart * i, pitch, panel + STEP_BYTES * i, rest, rows, vectors);
 #pragma GCC unroll 8
     for (size_t r = 0; r < rows; r++)
 #pragma GCC unroll 4
@@ -156,3 +156,28 @@ void NR_CPU(panel, product)(const nr_panel *p)
         row += rows;
     }
 }
+
+#if defined(__AVX512BF16__)
+/* Two rows of 32 elements, beside each other. */
+NR_INLINE void interleave(uint16_t *pairs, __m512i a, __m512i b)
+{
+    const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4, 35, 3,
+                                         34, 2, 33, 1, 32, 0);
+    const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
+    _mm512_storeu_si512(pairs, _mm512_permutex2var_epi16(a, low, b));
+    _mm512_storeu_si512(pairs + 32, _mm512_permutex2var_epi16(a, high, b));
+}
+
+nr_panel_pairs NR_CPU(panel, pairs);
+void NR_CPU(panel, pairs)(uint16_t *pairs, size_t width, const uint16_t *x, size_t pitch, size_t rows, size_t cols)
+{
+    for (size_t row = 0; row < rows; row += 2)
+        for (size_t col = 0; col < width; col += 32) {
+            const uint16_t *a = x + row * pitch + col, *b = a + pitch;
+            size_t n = col < cols ? NR_MIN((size_t)32, cols - col) : 0;
+            __mmask32 mask = n == 32 ? 0xffffffff : (1u << n) - 1;
+            interleave(pairs + (row / 2 * width + col) * 2, _mm512_maskz_loadu_epi16(mask, a),
+                       _mm512_maskz_loadu_epi16(row + 1 < rows ? mask : 0, b));
+        }
+}
+#endif
