@@ -19,7 +19,6 @@
 #define TILE_COLS 256
 #define TILE_WEIGHTS 147456 /* weights of a tile: about a quarter of a core's L2 cache */
 #define TILES_LEAST 8      /* smaller products are cut finer, for balance */
-#define PANEL_DEPTH 8192   /* at most, of products panel by panel */
 #define DEEP_ROWS 96       /* of a tile whose weights don't fit: more rows, because each tile reads them from far */
 #define WIDE_ROWS (TILES_LEAST * TILE_ROWS) /* from so many rows on, and up to */
 #define WIDE_WEIGHTS (1u << 20) /* so many weights, a tile is as wide as the matrix */
@@ -201,12 +200,10 @@ static void product_tile(void *context, size_t i)
     if (s != dnnl_success) atomic_store(&job->failed, (int)s);
 }
 
-/* Sums so deep are cut by the library, so that what is multiplied stays in the caches. */
-static bool takes_panels(const nr_packing *b) { return b->depth <= PANEL_DEPTH && nr_packing_has_panels(b); }
 
 static dnnl_status_t plan_product(product_job *job, nr_primitive_kind kind, nr_dtype to, size_t n)
 {
-    if (takes_panels(job->b)) return dnnl_success;
+    if (nr_packing_has_panels(job->b)) return dnnl_success;
     cut_product(job, n);
     dnnl_status_t s = dnnl_success;
     for (int r = 0; r < 2; r++)
@@ -230,7 +227,7 @@ static nr_status product(nr_linear *w, nr_primitive_kind kind, void *y, nr_slot 
     const char *what = kind == NR_PRIMITIVE_FORWARD ? "forward" : "backward";
     if (!job.b->data) return nr_linear_not_packed(w, what, err);
     if (n == 0) return NR_OK;
-    if (takes_panels(job.b)) {
+    if (nr_packing_has_panels(job.b)) {
         const nr_panels to_y = {job.b->data, job.b->cols, y, to, accumulate, job.bias};
         nr_panels_bf16(&to_y, 1, x, n, job.b->depth, nr_packing_panel_bytes(job.b));
         return NR_OK;
@@ -254,7 +251,7 @@ static nr_status group(const nr_product *list, size_t count, const void *x, size
     enum { MOST = 8 };
     nr_panels panels[MOST];
     const nr_packing *b = &((const nr_dnnl_matrix *)list->w)->forward;
-    if (count > MOST || !takes_panels(b)) {
+    if (count > MOST || !nr_packing_has_panels(b)) {
         for (size_t i = 0; i < count; i++) NR_TRY(nr_linear_cpu_forward(list[i].w, list[i].y, NR_ACT, x, n, false, err));
         return NR_OK;
     }

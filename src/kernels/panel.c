@@ -4,6 +4,9 @@
 #include "kernels/isa.h"
 
 #define TASK_ROWS 64
+#define DEEP 8192            /* sums of more terms are added up in pieces of */
+#define DEEP_PIECE 2048      /* so many, a panel's and the rows' of which stay in the L2 cache together, */
+#define DEEP_ROWS 96         /* for more rows: each walk down a panel reads it from far */
 #define PIECE 512            /* rows that the weights' gradient adds up at once */
 #define WEIGHT_ROWS 144      /* rows of it in a task: their pairs stay on its stack */
 #define WEIGHT_ROWS_PADDED 160
@@ -41,6 +44,16 @@ const nr_panels *nr_panels_find(const nr_panels *list, size_t *panel)
     return list;
 }
 
+/* Where the product's part from (row, col) on goes. */
+static void aim(nr_panel *p, const nr_panels *to, size_t row, size_t col)
+{
+    p->y = (char *)to->y + (row * to->cols + col) * nr_dtype_size(to->to);
+    p->to = to->to;
+    p->y_pitch = to->cols;
+    p->accumulate = to->accumulate;
+    p->bias = to->bias ? to->bias + col : NULL;
+}
+
 /* Part after part of the near rows, panel after panel, then the next rows: a thread's stretch of tasks reads few panels
  * and few rows. Each part asks for its share of the panel that comes next. */
 static void task(void *context, size_t i)
@@ -52,16 +65,38 @@ static void task(void *context, size_t i)
     if (row == end) return;
     const nr_panels *to = nr_panels_find(j->list, &panel);
     const char *data = to->data + panel * j->panel_bytes;
-    size_t col = panel * NR_PANEL, size = nr_dtype_size(to->to);
+    size_t col = panel * NR_PANEL;
     bool more = panel + 1 < nr_panel_count(to->cols);
     row += begin;
-    const nr_panel p = {.x = j->x + row * j->depth, .pitch = j->depth * sizeof *j->x, .step = 4, .panel = data, .rows = begin + end - row,
-                        .cols = NR_MIN((size_t)NR_PANEL, to->cols - col), .depth = j->depth,
-                        .next = more ? data + j->panel_bytes + 64 * first : NULL,
-                        .next_lines = more ? (part + 1) * lines / j->parts - first : 0,
-                        .y = (char *)to->y + (row * to->cols + col) * size, .to = to->to, .y_pitch = to->cols,
-                        .accumulate = to->accumulate, .bias = to->bias ? to->bias + col : NULL};
+    nr_panel p = {.x = j->x + row * j->depth, .pitch = j->depth * sizeof *j->x, .step = 4, .panel = data, .rows = begin + end - row,
+                  .cols = NR_MIN((size_t)NR_PANEL, to->cols - col), .depth = j->depth,
+                  .next = more ? data + j->panel_bytes + 64 * first : NULL,
+                  .next_lines = more ? (part + 1) * lines / j->parts - first : 0};
+    aim(&p, to, row, col);
     j->product(&p);
+}
+
+/* One panel and a part of the rows, piece by piece along the sums. */
+static void deep_task(void *context, size_t i)
+{
+    const job *j = context;
+    _Alignas(64) float sums[DEEP_ROWS * NR_PANEL];
+    size_t part = i % j->parts, panel = i / j->parts, row = part * j->n / j->parts, rows = (part + 1) * j->n / j->parts - row;
+    const nr_panels *to = nr_panels_find(j->list, &panel);
+    size_t col = panel * NR_PANEL, cols = NR_MIN((size_t)NR_PANEL, to->cols - col);
+    nr_panel p = {.pitch = j->depth * sizeof *j->x, .step = 4, .rows = rows, .cols = cols, .begin_pitch = NR_PANEL};
+    for (size_t at = 0; at < j->depth; at += DEEP_PIECE) {
+        bool last = at + DEEP_PIECE >= j->depth;
+        p.x = j->x + row * j->depth + at;
+        p.panel = to->data + panel * j->panel_bytes + at * NR_PANEL * sizeof *j->x;
+        p.depth = NR_MIN((size_t)DEEP_PIECE, j->depth - at);
+        p.next = (const char *)p.panel + DEEP_PIECE * NR_PANEL * sizeof *j->x;
+        p.next_lines = last ? 0 : NR_MIN((size_t)DEEP_PIECE, j->depth - at - DEEP_PIECE) * NR_PANEL * sizeof *j->x / 64;
+        p.begin = at ? sums : NULL;
+        if (last) aim(&p, to, row, col);
+        else p.y = sums, p.to = NR_F32, p.y_pitch = NR_PANEL;
+        j->product(&p);
+    }
 }
 
 void nr_panels_bf16(const nr_panels *list, size_t count, const void *x, size_t n, size_t depth, size_t panel_bytes)
@@ -70,9 +105,14 @@ void nr_panels_bf16(const nr_panels *list, size_t count, const void *x, size_t n
     size_t most = NR_MAX((size_t)TASK_ROWS, NR_MIN((size_t)NEAR_ROWS, NEAR_BYTES / (depth * sizeof *j.x)));
     size_t walks = (n + most - 1) / most;
     if (n == 0) return;
+    for (size_t i = 0; i < count; i++) j.panels += nr_panel_count(list[i].cols);
+    if (depth > DEEP) {
+        j.parts = (n + DEEP_ROWS - 1) / DEEP_ROWS;
+        nr_parallel(j.panels * j.parts, deep_task, &j);
+        return;
+    }
     j.near = (n + walks - 1) / walks;
     j.parts = (j.near + TASK_ROWS - 1) / TASK_ROWS;
-    for (size_t i = 0; i < count; i++) j.panels += nr_panel_count(list[i].cols);
     nr_parallel(walks * j.panels * j.parts, task, &j);
 }
 

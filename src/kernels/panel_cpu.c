@@ -46,8 +46,8 @@ NR_INLINE void put(const nr_panel *p, size_t at, vf v, __mmask16 mask, bool bf16
 NR_INLINE vf value(const nr_panel *p, size_t row, size_t col, sums s, __mmask16 mask)
 {
 #if defined(__AVX512BF16__)
-    (void)row;
     vf v = (vf)s;
+    if (p->begin) v += (vf)_mm512_maskz_loadu_ps(mask, p->begin + row * p->begin_pitch + col);
 #else
     __m512i exact = _mm512_sub_epi32((__m512i)s, _mm512_maskz_loadu_epi32(mask, p->offset + col));
     vf v = (vf)_mm512_cvtepi32_ps(exact) * ((vf)_mm512_maskz_loadu_ps(mask, p->col_scale + col) * p->row_scale[row]);
