@@ -139,6 +139,7 @@ def main():
             contenders += [("read", page_bytes, name, ours("read", links, count)),
                            ("language", text_bytes, name, ours("language", text, count, "--language-model", model)),
                            ("dedup", text_bytes, name, ours("dedup", text, count)),
+                           ("dedup, filter", text_bytes, name, ours("dedup", text, count, "--dedup-error", "1e-6")),
                            ("near", text_bytes, name, ours("near", text, count)),
                            ("run, all steps", page_bytes, name,
                             ours("run", links, count, "--language-model", model, "--near-share", "0.8"))]
