@@ -74,9 +74,8 @@ static void page(nr_buffer *b, const json_t *summary)
     nr_page_begin(b, nr_report_string(summary, "title"), below.data ? below.data : "");
     cards(b, summary);
     figures(b, summary);
-    nr_buffer_text(b, "<h2>All rows</h2>\n<div class=\"scroll\">");
+    nr_buffer_text(b, "<h2>All rows</h2>\n");
     nr_compare_html(b, summary);
-    nr_buffer_text(b, "</div>\n");
     nr_compare_tasks_html(b, summary);
     commands(b, summary);
     nr_page_end(b);

@@ -339,7 +339,7 @@ void nr_compare_html(nr_buffer *b, const json_t *summary)
 {
     const json_t *groups = json_object_get(summary, "groups"), *columns = json_object_get(summary, "columns"), *g, *c;
     size_t i, k;
-    nr_buffer_text(b, "<table class=\"results\"><thead><tr><th scope=\"col\">run</th><th scope=\"col\">rank</th><th scope=\"col\">seeds</th>");
+    nr_buffer_text(b, "<div class=\"scroll\"><table class=\"results\"><thead><tr><th scope=\"col\">run</th><th scope=\"col\">rank</th><th scope=\"col\">seeds</th>");
     for (k = 0; k < NR_COUNT(scores); k++) nr_buffer_printf(b, "<th scope=\"col\">%s<br>%s</th>", scores[k].title[0], scores[k].title[1]);
     for (k = 0; k < NR_COUNT(distance); k++) nr_buffer_printf(b, "<th scope=\"col\">%s<br>%s</th>", distance[k].title[0], distance[k].title[1]);
     json_array_foreach(columns, k, c) {
@@ -351,13 +351,8 @@ void nr_compare_html(nr_buffer *b, const json_t *summary)
     json_array_foreach(groups, i, g) {
         double place = nr_report_number(g, "rank");
         const char *error = nr_report_string(g, "error");
-        nr_buffer_text(b, "<tr><th scope=\"row\">");
+        nr_buffer_printf(b, "<tr%s><th scope=\"row\">", error ? " class=\"failed\"" : place == 1 ? " class=\"first\"" : "");
         nr_escape(b, nr_report_string(g, "name"));
-        if (error) {
-            nr_buffer_text(b, "<br><span class=\"soft\">failed: ");
-            nr_escape(b, error);
-            nr_buffer_text(b, "</span>");
-        }
         nr_buffer_text(b, "</th><td>");
         if (isfinite(place)) nr_buffer_printf(b, "%.0f", place);
         nr_buffer_printf(b, "</td><td>%.0f</td>", nr_report_number(g, "seeds"));
@@ -369,7 +364,11 @@ void nr_compare_html(nr_buffer *b, const json_t *summary)
             else nr_buffer_text(b, "<td>-</td>");
         }
         nr_buffer_text(b, "</tr>\n");
+        if (!error) continue;
+        nr_buffer_printf(b, "<tr class=\"why\"><td colspan=\"%zu\"><span>failed: ", 3 + NR_COUNT(scores) + NR_COUNT(distance) + json_array_size(columns));
+        nr_escape(b, error);
+        nr_buffer_text(b, "</span></td></tr>\n");
     }
-    nr_buffer_text(b, "</tbody></table>\n<p class=\"note\">The rank is by the sum, among the rows that validation text chose. *: more than a tenth off the "
+    nr_buffer_text(b, "</tbody></table></div>\n<p class=\"note\">The rank is by the sum, among the rows that validation text chose. *: more than a tenth off the "
                       "budget of weights.</p>\n");
 }

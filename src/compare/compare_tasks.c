@@ -32,6 +32,14 @@ static size_t list_columns(column *list, const json_t *columns)
     return n;
 }
 
+/* Behind the columns of the language that `begin` is of. */
+static size_t end_of_domain(const column *list, size_t count, size_t begin)
+{
+    size_t end = begin;
+    while (end < count && list[end].domain == list[begin].domain) end++;
+    return end;
+}
+
 static void title_of(char to[160], const column *c)
 {
     if (c->task) snprintf(to, 160, "%s", nr_report_string(c->task, "name"));
@@ -67,6 +75,14 @@ static void cell_text(char to[48], double v, double half, const char *between)
 
 /* ---- text ---- */
 
+/* Of what is left of a language, as many columns as make blocks of like width. */
+static size_t end_of_block(const column *list, size_t count, size_t begin)
+{
+    const size_t across = (80 - NR_LABEL_COLUMNS) / WIDTH;
+    size_t left = end_of_domain(list, count, begin) - begin, blocks = (left + across - 1) / across;
+    return begin + (left + blocks - 1) / blocks;
+}
+
 /* A title on two lines of at most 12 characters. */
 static void text_heading(nr_buffer *b, const column *list, size_t begin, size_t end)
 {
@@ -94,10 +110,10 @@ void nr_compare_tasks_text(nr_buffer *b, const json_t *summary)
     column list[MOST];
     char cell[48];
     double v, half;
-    size_t i, count = list_columns(list, json_object_get(summary, "tasks")), across = (80 - NR_LABEL_COLUMNS) / WIDTH;
+    size_t i, count = list_columns(list, json_object_get(summary, "tasks"));
     const json_t *g;
-    for (size_t begin = 0; begin < count; begin += across) {
-        size_t end = NR_MIN(begin + across, count);
+    for (size_t begin = 0, end; begin < count; begin = end) {
+        end = end_of_block(list, count, begin);
         nr_buffer_text(b, "\n");
         text_heading(b, list, begin, end);
         json_array_foreach(json_object_get(summary, "groups"), i, g) {
@@ -187,11 +203,12 @@ void nr_compare_tasks_csv(nr_buffer *b, const json_t *run, const json_t *columns
 
 /* ---- HTML ---- */
 
-static void html_heading(nr_buffer *b, const column *list, size_t count)
+static void html_heading(nr_buffer *b, const column *list, size_t begin, size_t end)
 {
     char title[160];
-    nr_buffer_text(b, "<table class=\"results\"><thead><tr><th scope=\"col\">run</th>");
-    for (size_t k = 0; k < count; k++) {
+    nr_buffer_printf(b, "<h3>%s language</h3>\n<div class=\"scroll\"><table class=\"results\"><thead><tr><th scope=\"col\">run</th>",
+                     list[begin].domain == NR_OLD ? "The old" : "The new");
+    for (size_t k = begin; k < end; k++) {
         title_of(title, &list[k]);
         nr_buffer_text(b, "<th scope=\"col\">");
         nr_escape(b, title);
@@ -202,31 +219,39 @@ static void html_heading(nr_buffer *b, const column *list, size_t count)
     nr_buffer_text(b, "</tr></thead><tbody>\n");
 }
 
+static void html_row(nr_buffer *b, const json_t *g, const column *list, size_t begin, size_t end)
+{
+    char cell[48];
+    double v, half;
+    nr_buffer_printf(b, "<tr%s><th scope=\"row\">", nr_report_number(g, "rank") == 1 ? " class=\"first\"" : "");
+    nr_escape(b, nr_report_string(g, "name"));
+    nr_buffer_text(b, "</th>");
+    for (size_t k = begin; k < end; k++) {
+        figure_of(&v, &half, g, &list[k]);
+        cell_text(cell, v, half, " &plusmn; ");
+        nr_buffer_printf(b, list[k].task ? "<td>%s</td>" : "<td><b>%s</b></td>", cell);
+    }
+    nr_buffer_text(b, "</tr>\n");
+}
+
 void nr_compare_tasks_html(nr_buffer *b, const json_t *summary)
 {
     column list[MOST];
     char cell[48];
-    double v, half;
     size_t i, count = list_columns(list, json_object_get(summary, "tasks"));
     const json_t *g;
     if (count == 0) return;
-    nr_buffer_text(b, "<h2>Questions answered, per cent</h2>\n<div class=\"scroll\">");
-    html_heading(b, list, count);
-    json_array_foreach(json_object_get(summary, "groups"), i, g) {
-        nr_buffer_text(b, "<tr><th scope=\"row\">");
-        nr_escape(b, nr_report_string(g, "name"));
-        nr_buffer_text(b, "</th>");
-        for (size_t k = 0; k < count; k++) {
-            figure_of(&v, &half, g, &list[k]);
-            cell_text(cell, v, half, " &plusmn; ");
-            nr_buffer_printf(b, list[k].task ? "<td>%s</td>" : "<td><b>%s</b></td>", cell);
+    nr_buffer_text(b, "<h2>Questions answered, per cent</h2>\n");
+    for (size_t begin = 0, end; begin < count; begin = end) {
+        end = end_of_domain(list, count, begin);
+        html_heading(b, list, begin, end);
+        json_array_foreach(json_object_get(summary, "groups"), i, g) html_row(b, g, list, begin, end);
+        nr_buffer_text(b, "<tr><th scope=\"row\" class=\"soft\">guessing</th>");
+        for (size_t k = begin; k < end; k++) {
+            cell_text(cell, chance_of(list, count, &list[k]), NAN, "");
+            nr_buffer_printf(b, "<td class=\"soft\">%s</td>", cell);
         }
-        nr_buffer_text(b, "</tr>\n");
+        nr_buffer_text(b, "</tr>\n</tbody></table></div>\n");
     }
-    nr_buffer_text(b, "<tr><th scope=\"row\">guessing</th>");
-    for (size_t k = 0; k < count; k++) {
-        cell_text(cell, chance_of(list, count, &list[k]), NAN, "");
-        nr_buffer_printf(b, "<td>%s</td>", cell);
-    }
-    nr_buffer_text(b, "</tr>\n</tbody></table>\n<p class=\"note\">With 95 % intervals; with several seeds the means over them.</p></div>\n");
+    nr_buffer_text(b, "<p class=\"note\">With 95 % intervals; with several seeds the means over them.</p>\n");
 }

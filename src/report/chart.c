@@ -153,7 +153,57 @@ static void draw_point(nr_buffer *b, const nr_chart *c, const nr_series *s, cons
     nr_buffer_text(b, "<title>");
     nr_escape(b, s->name);
     nr_buffer_printf(b, ", %g: %.*f</title></g>", s->x[i], c->digits, s->y[i]);
-    if (s->notes && s->notes[i]) text_at(b, x + 6, y - 5, "start", "note", s->notes[i]);
+}
+
+/* ---- notes beside points ---- */
+
+#define MAX_NOTES 256
+
+typedef struct {
+    struct {
+        double left, right, top, bottom;
+    } taken[MAX_NOTES]; /* by notes and points */
+    size_t count;
+} notes;
+
+/* Takes the place where it is free. */
+static bool take(notes *n, double left, double right, double top, double bottom)
+{
+    if (n->count == MAX_NOTES) return false;
+    for (size_t i = 0; i < n->count; i++)
+        if (left < n->taken[i].right && right > n->taken[i].left && top < n->taken[i].bottom && bottom > n->taken[i].top) return false;
+    n->taken[n->count].left = left, n->taken[n->count].right = right;
+    n->taken[n->count].top = top, n->taken[n->count++].bottom = bottom;
+    return true;
+}
+
+/* In the first of four corners around its point that is free; none: left to the point's title. */
+static void note(nr_buffer *b, notes *n, double x, double y, const char *text)
+{
+    double wide = 6.2 * (double)strlen(text);
+    for (int corner = 0; corner < 4; corner++) {
+        bool left = corner >= 2;
+        double at = corner % 2 ? y + 13 : y - 5, from = left ? x - 6 - wide : x + 6;
+        if (!take(n, from, from + wide, at - 9, at + 1)) continue;
+        text_at(b, left ? x - 6 : x + 6, at, left ? "end" : "start", "note", text);
+        return;
+    }
+}
+
+static void draw_notes(nr_buffer *b, const nr_chart *c, const range *r)
+{
+    notes n = {.count = 0};
+    for (size_t k = 0; k < c->series_count; k++)
+        for (size_t i = 0; c->series[k].points && i < c->series[k].count && n.count < MAX_NOTES / 2; i++) {
+            const nr_series *s = &c->series[k];
+            double x = place_x(r, s->x[i]), y = place_y(r, s->y[i]);
+            if (visible(s, r, i)) take(&n, x - 2, x + 2, y - 2, y + 2);
+        }
+    for (size_t k = 0; k < c->series_count; k++)
+        for (size_t i = 0; c->series[k].notes && i < c->series[k].count; i++) {
+            const nr_series *s = &c->series[k];
+            if (s->notes[i] && visible(s, r, i)) note(b, &n, place_x(r, s->x[i]), place_y(r, s->y[i]), s->notes[i]);
+        }
 }
 
 static void draw_line(nr_buffer *b, const nr_chart *c, const nr_series *s, const range *r)
@@ -246,6 +296,7 @@ void nr_chart_svg(nr_buffer *b, const nr_chart *c, bool standalone)
                          nr_chart_light, nr_chart_dark, nr_chart_rules);
     axes(b, c, &r);
     for (size_t k = 0; k < c->series_count; k++) draw_line(b, c, &c->series[k], &r);
+    draw_notes(b, c, &r);
     legend(b, c);
     if (!c->no_ends) end_labels(b, c, &r);
     nr_buffer_text(b, "</svg>");

@@ -136,6 +136,33 @@ static void strange_numbers(void **state)
     assert_int_equal(b.size, 0); /* nothing to show is nothing */
 }
 
+/* Words beside points that lie on one another stand apart, as many as find room; far ones all stand above and right. */
+static void notes_stand_apart(void **state)
+{
+    (void)state;
+    static const double x[] = {0, 50, 50, 50, 50, 50, 50, 100}, y[] = {1, 2, 2, 2, 2, 2, 2, 3};
+    static const char *const words[] = {"far", "0.001", "0.002", "0.003", "0.004", "0.005", "0.006", "end"};
+    nr_series s = {.name = "n", .style = "new", .x = x, .y = y, .count = 8, .points = true, .notes = words};
+    nr_chart c = {.id = "c", .title = "t", .description = "d", .x_label = "x", .y_label = "y", .series = &s, .series_count = 1, .margin = true};
+    nr_buffer b = {0};
+    double at[8][2];
+    size_t n = 0;
+    nr_chart_svg(&b, &c, false);
+    assert_well_formed(b.data);
+    for (const char *p = b.data; (p = strstr(p, "<text x=")) && n < 8; p++) {
+        const char *end = strchr(p, '>'), *class = strstr(p, "class=\"note\"");
+        if (!class || class > end) continue;
+        assert_int_equal(sscanf(p, "<text x=\"%lf\" y=\"%lf\"", &at[n][0], &at[n][1]), 2);
+        for (size_t i = 0; i < n; i++) assert_true(fabs(at[i][0] - at[n][0]) > 5 || fabs(at[i][1] - at[n][1]) > 9);
+        n++;
+    }
+    assert_int_equal(n, 6); /* both far ones, and four corners */
+    assert_non_null(strstr(b.data, ">far</text>"));
+    assert_non_null(strstr(b.data, ">0.004</text>"));
+    assert_null(strstr(b.data, ">0.005</text>"));
+    nr_buffer_free(&b);
+}
+
 /* A gap breaks the line: two moves of the pen. */
 static void gaps_break_the_line(void **state)
 {
@@ -157,6 +184,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(escapes), cmocka_unit_test(grouped),         cmocka_unit_test(ticks),
         cmocka_unit_test(a_chart), cmocka_unit_test(strange_numbers), cmocka_unit_test(gaps_break_the_line),
+        cmocka_unit_test(notes_stand_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
