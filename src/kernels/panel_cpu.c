@@ -151,7 +151,7 @@ void NR_CPU(panel, product)(const nr_panel *p)
         else if (p->to == NR_BF16) put_tile(p, row, rows, s, true, false);
         else if (p->cols == NR_PANEL) put_tile(p, row, rows, s, false, true);
         else put_tile(p, row, rows, s, false, false);
-        next += 64 * now;
+        if (now) next += 64 * now; /* NULL where there is nothing to fetch */
         left -= now;
         row += rows;
     }
