@@ -132,6 +132,8 @@ typedef enum {
 uint64_t nr_rng_u64(uint64_t seed, uint64_t purpose, uint64_t index);
 double nr_rng_uniform(uint64_t seed, uint64_t purpose, uint64_t index); /* [0, 1) */
 double nr_rng_normal(uint64_t seed, uint64_t purpose, uint64_t index);  /* mean 0, variance 1 */
+/* to (n) = those of index, index + 1 ... */
+void nr_rng_normals(double *to, uint64_t seed, uint64_t purpose, uint64_t index, size_t n);
 
 /* ---- json.c: jansson with our errors ---- */
 
@@ -178,6 +180,8 @@ size_t nr_core_count(void);  /* cores this process may use */
  * only way the project starts threads (clang can't compile "omp parallel" for
  * libgomp, and a second runtime beside the matrix library's is never wanted). */
 void nr_parallel(size_t tasks, void (*task)(void *context, size_t i), void *context);
+/* The same for tasks that may fail: all are run, and the error is that of the first in their order that did. */
+nr_status nr_parallel_try(size_t tasks, nr_status (*task)(void *context, size_t i, nr_error *err), void *context, nr_error *err);
 /* Runs lead(context), with the other threads standing by for the nr_parallel calls made in it, which then cost a
  * fraction of a microsecond: for long runs of short calls, as in generating a token. They spin meanwhile. */
 void nr_crew(void (*lead)(void *context), void *context);

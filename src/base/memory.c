@@ -5,10 +5,12 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/base.h"
 
 #define ALIGNMENT 64 /* a cache line, and the widest vector */
+#define LARGE     ((size_t)1 << 20)
 
 bool nr_mul_overflows(size_t a, size_t b, size_t *product) { return __builtin_mul_overflow(a, b, product); }
 
@@ -21,6 +23,19 @@ static bool round_up(size_t bytes, size_t *rounded)
     return true;
 }
 
+/* Large blocks aren't written: their whole pages go back to the system, which hands out zeros when one is first touched, by
+ * the thread that works there. What never is takes no memory. */
+static void clear(char *p, size_t bytes)
+{
+    size_t page = 4096, begin = (page - (uintptr_t)p % page) % page, whole = bytes < LARGE ? 0 : (bytes - begin) / page * page;
+    if (whole == 0 || madvise(p + begin, whole, MADV_DONTNEED) != 0) {
+        memset(p, 0, bytes);
+        return;
+    }
+    memset(p, 0, begin);
+    memset(p + begin + whole, 0, bytes - begin - whole);
+}
+
 nr_status nr_alloc(void *out, size_t count, size_t size, const char *what, nr_error *err)
 {
     void *p = NULL;
@@ -31,7 +46,7 @@ nr_status nr_alloc(void *out, size_t count, size_t size, const char *what, nr_er
                        size);
     p = aligned_alloc(ALIGNMENT, rounded);
     if (!p) return nr_fail(err, NR_E_MEMORY, "%s: out of memory, %zu bytes wanted", what, rounded);
-    memset(p, 0, rounded);
+    clear(p, rounded);
     memcpy(out, &p, sizeof p);
     return NR_OK;
 }

@@ -18,6 +18,7 @@
  * The thread sanitizer can't see libgomp's barriers, so a build with it runs
  * the same tasks on POSIX threads, which it understands.
  */
+#include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 
@@ -122,8 +123,6 @@ static void run_team(void (*run)(void *data, size_t member), void *data, size_t 
 }
 
 #else
-
-#include <pthread.h>
 
 static _Thread_local bool in_task;
 
@@ -287,4 +286,37 @@ void nr_parallel(size_t tasks, void (*task)(void *context, size_t i), void *cont
     job j = {.task = task, .context = context};
     cut(&j, tasks, threads);
     run_team(work_off, &j, threads);
+}
+
+/* ---- tasks that may fail ---- */
+
+typedef struct {
+    nr_status (*task)(void *context, size_t i, nr_error *err);
+    void *context;
+    pthread_mutex_t lock; /* of what follows */
+    size_t first;         /* task that failed */
+    nr_status status;
+    nr_error *err;
+} trial;
+
+static void try_task(void *context, size_t i)
+{
+    trial *t = context;
+    nr_error own = {0};
+    nr_status st = t->task(t->context, i, &own);
+    if (st == NR_OK) return;
+    pthread_mutex_lock(&t->lock);
+    if (t->status == NR_OK || i < t->first) {
+        t->first = i;
+        t->status = st;
+        if (t->err) *t->err = own;
+    }
+    pthread_mutex_unlock(&t->lock);
+}
+
+nr_status nr_parallel_try(size_t tasks, nr_status (*task)(void *context, size_t i, nr_error *err), void *context, nr_error *err)
+{
+    trial t = {.task = task, .context = context, .lock = PTHREAD_MUTEX_INITIALIZER, .err = err};
+    nr_parallel(tasks, try_task, &t);
+    return t.status;
 }

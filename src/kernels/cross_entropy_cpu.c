@@ -19,7 +19,7 @@ typedef struct {
     const int32_t *targets;
     uint8_t *same;
     double scale;
-    size_t n, V, rows;
+    size_t first, n, V, rows; /* rows from first to n */
 } job;
 
 NR_INLINE float row_max(const float *x, size_t V)
@@ -61,20 +61,30 @@ NR_INLINE void loss_row(const job *j, size_t r, bool bf16)
     }
     size_t target = (size_t)j->targets[r];
     float max = row_max(x, V);
-    double sum = sum_exp(x, max, V);
-    j->nll[r] = log(sum) + ((double)max - (double)x[target]);
+    double sum = sum_exp(x, max, V), at_target = (double)x[target]; /* d may lie where x does */
+    j->nll[r] = log(sum) + ((double)max - at_target);
     if (!d) return;
     float scale = (float)j->scale, factor = (float)(j->scale / sum);
     NR_EACH(V, astore_n(d, i, vexp(rload_n(x, i, m) - max) * factor, m, bf16););
     /* p - 1 from the true p, before it is rounded to act. */
-    float p = (float)(exp((double)x[target] - (double)max) / sum - 1) * scale;
+    float p = (float)(exp(at_target - (double)max) / sum - 1) * scale;
     astore_n(d, target, vset(p), 1, bf16);
 }
 
 NR_INLINE void loss_rows(const job *j, size_t task, bool bf16)
 {
-    size_t begin = task * j->rows, end = NR_MIN(begin + j->rows, j->n);
+    size_t begin = j->first + task * j->rows, end = NR_MIN(begin + j->rows, j->n);
     for (size_t r = begin; r < end; r++) loss_row(j, r, bf16);
+}
+
+/* Gradients in the logits' own place take half of it: those of rows [r, 2 r) overwrite logits [r / 2, r), which are done. */
+static void in_waves(job *j, size_t n, void (*task)(void *context, size_t i), bool in_place)
+{
+    j->rows = rows_of_task(j->V);
+    for (j->first = 0; j->first < n; j->first = j->n) {
+        j->n = in_place ? NR_MIN(NR_MAX(2 * j->first, (size_t)1), n) : n;
+        nr_parallel(tasks_of(j->n - j->first, j->rows), task, j);
+    }
 }
 
 #define LOSS(type, bf16)                                                                                               \
@@ -83,8 +93,7 @@ NR_INLINE void loss_rows(const job *j, size_t task, bool bf16)
                                      double scale, size_t n, size_t V)                                                 \
     {                                                                                                                  \
         job j = {.nll = nll, .d = d_logits, .x = logits, .targets = targets, .scale = scale, .n = n, .V = V};          \
-        j.rows = rows_of_task(V);                                                                                      \
-        nr_parallel(tasks_of(n, j.rows), loss_rows_##type, &j);                                                        \
+        in_waves(&j, n, loss_rows_##type, bf16 && d_logits == logits);                                                 \
     }
 NR_CPU_BOTH(LOSS)
 

@@ -34,6 +34,7 @@ typedef struct shared {
 
 struct nr_linear_pool {
     const nr_ops *ops;
+    pthread_mutex_t lock; /* of the list */
     shared *first;
 };
 
@@ -52,6 +53,7 @@ nr_status nr_linear_pool_new(nr_linear_pool **out, const nr_ops *ops, nr_error *
 {
     NR_TRY(nr_alloc(out, 1, sizeof **out, "shared matrices", err));
     (*out)->ops = ops;
+    pthread_mutex_init(&(*out)->lock, NULL);
     return NR_OK;
 }
 
@@ -64,10 +66,11 @@ void nr_linear_pool_free(nr_linear_pool *pool)
         pthread_mutex_destroy(&s->lock);
         free(s);
     }
+    pthread_mutex_destroy(&pool->lock);
     free(pool);
 }
 
-static nr_status pool_get(shared **out, nr_linear_pool *pool, const nr_linear *w, unsigned use, nr_error *err)
+static nr_status find_or_make(shared **out, nr_linear_pool *pool, const nr_linear *w, unsigned use, nr_error *err)
 {
     bool bias = w->has_bias && use == NR_PACK_FORWARD;
     for (shared *s = pool->first; s; s = s->next)
@@ -85,6 +88,15 @@ static nr_status pool_get(shared **out, nr_linear_pool *pool, const nr_linear *w
     s->next = pool->first;
     *out = pool->first = s;
     return NR_OK;
+}
+
+/* The shared matrix of w's shape; of several threads that ask, one makes it. */
+static nr_status pool_get(shared **out, nr_linear_pool *pool, const nr_linear *w, unsigned use, nr_error *err)
+{
+    pthread_mutex_lock(&pool->lock);
+    nr_status st = find_or_make(out, pool, w, use, err);
+    pthread_mutex_unlock(&pool->lock);
+    return st;
 }
 
 static nr_status make_packed(shared *s, const nr_ops *ops, nr_error *err)

@@ -5,6 +5,7 @@
  * arguments passed on, and its work in products and bytes. R and A are the
  * sizes of a real and an act.
  */
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,19 +24,30 @@ static struct {
 #define R (double)profile.base->real_size
 #define A (double)profile.base->act_size
 
-static void add(const char *op, size_t out, size_t in, double seconds, double flops, double bytes)
+static nr_profile_line *line_of(const char *op, size_t out, size_t in)
 {
     nr_profile_line *l = profile.lines, *end = l + profile.count;
     while (l < end && (strcmp(l->op, op) != 0 || l->out != out || l->in != in)) l++;
-    if (l == end) {
-        if (profile.count == LINES) return;
-        profile.count++;
-        *l = (nr_profile_line){.op = op, .out = out, .in = in};
+    if (l < end) return l;
+    if (profile.count == LINES) return NULL;
+    profile.count++;
+    *l = (nr_profile_line){.op = op, .out = out, .in = in};
+    return l;
+}
+
+/* Matrices are packed by several threads at once. */
+static void add(const char *op, size_t out, size_t in, double seconds, double flops, double bytes)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&lock);
+    nr_profile_line *l = line_of(op, out, in);
+    if (l) {
+        l->calls++;
+        l->seconds += seconds;
+        l->flops += flops;
+        l->bytes += bytes;
     }
-    l->calls++;
-    l->seconds += seconds;
-    l->flops += flops;
-    l->bytes += bytes;
+    pthread_mutex_unlock(&lock);
 }
 
 /* ---- the operations on rows ---- */

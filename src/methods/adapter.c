@@ -18,6 +18,7 @@ const nr_method nr_method_adapter = {
     .summary = "vanilla adapters beside each FFN or after it, without gate and local loss",
     .math = "y = FFN(x) + W_out (act(W_gate x) * W_in x); serial: of FFN(x) instead of x",
     .source = "arXiv 2410.02744, its baseline",
+    .starts_as_backbone = true,
     .learning_rate = 1e-3,
     .settle = settle,
     NR_NEUTRAL_HOOKS,

@@ -160,6 +160,7 @@ const nr_method nr_method_attention = {
     .summary = "extra attention heads beside the backbone's own",
     .math = "x + attention(x) + W_o attention(W_q x, W_k x, W_v x), W_o = 0 at first",
     .source = "arXiv 2410.02744, its placement in attention",
+    .starts_as_backbone = true,
     .learning_rate = 1e-3,
     .declare = declare,
     .activations = activations,

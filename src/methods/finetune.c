@@ -215,6 +215,7 @@ const nr_method nr_method_finetune = {
     .summary = "finetuning: the backbone's own weights train",
     .math = "theta <- theta - AdamW(dL/dtheta)",
     .source = "the usual baseline",
+    .starts_as_backbone = true,
     .learning_rate = 1e-4,
     SHARED,
 };

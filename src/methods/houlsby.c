@@ -135,6 +135,7 @@ const nr_method nr_method_houlsby = {
     .summary = "serial bottleneck adapters after attention and after the FFN",
     .math = "h <- h + U act(D h + b1) + b2, before the residual, twice a layer",
     .source = "arXiv 1902.00751",
+    .starts_as_backbone = true,
     .learning_rate = 1e-3,
     .declare = declare,
     .activations = activations,

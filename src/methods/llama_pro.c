@@ -122,6 +122,7 @@ const nr_method nr_method_llama_pro = {
     .summary = "block expansion: trained copies of layers between the frozen ones",
     .math = "L layers and k copies, o = down = 0 at first",
     .source = "arXiv 2401.02415",
+    .starts_as_backbone = true,
     .learning_rate = 5e-4,
     .declare = declare,
     .bind = bind,

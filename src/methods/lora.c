@@ -191,6 +191,7 @@ const nr_method nr_method_lora = {
     .summary = "LoRA: low-rank products beside chosen matrices",
     .math = "y = W x + (s/R) B A x",
     .source = "arXiv 2106.09685",
+    .starts_as_backbone = true,
     .learning_rate = 1e-3,
     .declare = declare,
     .activations = activations,

@@ -239,6 +239,7 @@ const nr_method nr_method_loramoe = {
     .summary = "LoRAMoE: low-rank experts beside chosen matrices, mixed by a router",
     .math = "y = W x + (s/R) sum_i softmax(W_r x)_i B_i A_i x, with a localized balance loss",
     .source = "arXiv 2312.09979",
+    .starts_as_backbone = true,
     .learning_rate = 1e-3,
     .settle = settle,
     .declare = declare,

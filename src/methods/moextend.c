@@ -60,6 +60,7 @@ const nr_method nr_method_moextend = {
     .summary = "MoExtend, dense form: a copy of the FFN as a second expert",
     .math = "y = (1-p) FFN(x) + p E(x), p = sigmoid(w.x), E = FFN at first",
     .source = "arXiv 2408.03511",
+    .starts_as_backbone = true,
     .learning_rate = 5e-4,
     .declare = declare,
     NR_FUSION_HOOKS,

@@ -302,6 +302,7 @@ const nr_method nr_method_neutral = {
     .summary = "neutral residues: gated adapters beside each FFN, kept near zero on old text",
     .math = "y = FFN(x) + g(w.x) W_out (act(W_gate x) * W_in x)",
     .source = "arXiv 2410.02744",
+    .starts_as_backbone = true,
     .gated = true,
     .learning_rate = 1e-2,
     NR_NEUTRAL_HOOKS,

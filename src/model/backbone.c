@@ -44,11 +44,10 @@ static nr_status pack(nr_model *m, nr_linear **out, size_t rows, size_t cols, co
     return m->ops->linear_pack_tensor(*out, weight, b, err);
 }
 
-static nr_status load_layer(nr_model *m, size_t l, float *row, nr_error *err)
+static nr_status read_norms(nr_model *m, size_t l, float *row, nr_error *err)
 {
-    const nr_config *c = m->config;
     nr_layer *layer = &m->layers[l];
-    size_t step = c->C * m->ops->real_size;
+    size_t step = m->config->C * m->ops->real_size;
     char *norms = (char *)m->norms + 2 * l * step;
     char name[128];
     snprintf(name, sizeof name, "model.layers.%zu.input_layernorm.weight", l);
@@ -57,14 +56,19 @@ static nr_status load_layer(nr_model *m, size_t l, float *row, nr_error *err)
     NR_TRY(read_norm(m, norms + step, name, row, err));
     layer->norm1 = norms;
     layer->norm2 = norms + step;
-    if (m->use < NR_USE_FORWARD) return NR_OK;
-    for (nr_site s = 0; s < NR_SITES; s++) {
-        size_t out, in;
-        nr_site_shape(c, s, &out, &in);
-        snprintf(name, sizeof name, "model.layers.%zu.%s", l, nr_site_tensors[s]);
-        NR_TRY(pack(m, &layer->site[s], out, in, name, nr_site_bias(c, s), true, err));
-    }
     return NR_OK;
+}
+
+/* Matrix i of all layers' in a row. */
+static nr_status pack_site(void *context, size_t i, nr_error *err)
+{
+    nr_model *m = context;
+    size_t l = i / NR_SITES, out, in;
+    nr_site s = (nr_site)(i % NR_SITES);
+    char name[128];
+    nr_site_shape(m->config, s, &out, &in);
+    snprintf(name, sizeof name, "model.layers.%zu.%s", l, nr_site_tensors[s]);
+    return pack(m, &m->layers[l].site[s], out, in, name, nr_site_bias(m->config, s), true, err);
 }
 
 static nr_status load(nr_model *m, nr_error *err)
@@ -79,13 +83,14 @@ static nr_status load(nr_model *m, nr_error *err)
     NR_GO(nr_alloc(&m->layers, c->L, sizeof *m->layers, "layers", err));
     NR_GO(nr_alloc(&m->norms, 2 * c->L + 1, step, "norms", err));
     NR_GO(nr_alloc(&row, c->C, sizeof *row, "a row", err));
-    for (size_t l = 0; l < c->L; l++) NR_GO(load_layer(m, l, row, err));
+    for (size_t l = 0; l < c->L; l++) NR_GO(read_norms(m, l, row, err));
     char *last = (char *)m->norms + 2 * c->L * step;
     NR_GO(read_norm(m, last, "model.norm.weight", row, err));
     m->final_norm = last;
     NR_GO(need(&m->embedding, m, err, "model.embed_tokens.weight"));
-    if (m->use >= NR_USE_FORWARD)
-        NR_GO(pack(m, &m->head, c->V, c->C, c->tied ? "model.embed_tokens" : "lm_head", false, false, err));
+    if (m->use < NR_USE_FORWARD) goto done;
+    NR_GO(nr_parallel_try(c->L * NR_SITES, pack_site, m, err));
+    NR_GO(pack(m, &m->head, c->V, c->C, c->tied ? "model.embed_tokens" : "lm_head", false, false, err));
 done:
     free(row);
     return st;

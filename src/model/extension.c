@@ -134,12 +134,11 @@ typedef struct {
     const nr_param *p;
 } init_job;
 
-enum { INIT_PIECE = 1 << 14 };
+enum { INIT_PIECE = 1 << 14, INIT_DRAWS = 256, LARGE_MATRIX = 1 << 22 };
 
 /* One draw in 22 is beyond 2; drawn again at an index of its own. */
-static double normal_within(uint64_t seed, uint64_t index, double most)
+static double normal_within(double v, uint64_t seed, uint64_t index, double most)
 {
-    double v = nr_rng_normal(seed, NR_RNG_INIT, index);
     for (uint64_t again = 1; fabs(v) > most && again < 16; again++) v = nr_rng_normal(seed, NR_RNG_INIT, again << 60 | index);
     return fabs(v) > most ? 0 : v;
 }
@@ -153,12 +152,17 @@ static void init_piece(void *context, size_t piece)
     void *value = nr_param_value(job->e, p);
     uint64_t seed = job->e->settings.seed;
     double scale = sqrt(p->init_variance), most = p->init_truncated ? 2 : INFINITY;
-    for (size_t i = begin; i < end; i++) {
-        uint64_t index = (uint64_t)p->number << 40 | i;
-        if (p->init_uniform > 0)
-            nr_real_set(ops, value, i, p->init_uniform * (2 * nr_rng_uniform(seed, NR_RNG_INIT, index) - 1));
-        else if (scale > 0)
-            nr_real_set(ops, value, i, scale * normal_within(seed, index, most));
+    uint64_t first = (uint64_t)p->number << 40;
+    if (p->init_uniform > 0) {
+        for (size_t i = begin; i < end; i++)
+            nr_real_set(ops, value, i, p->init_uniform * (2 * nr_rng_uniform(seed, NR_RNG_INIT, first | i) - 1));
+        return;
+    }
+    for (size_t i = begin, n; scale > 0 && i < end; i += n) {
+        double drawn[INIT_DRAWS];
+        n = NR_MIN(end - i, (size_t)INIT_DRAWS);
+        nr_rng_normals(drawn, seed, NR_RNG_INIT, first | i, n);
+        for (size_t k = 0; k < n; k++) nr_real_set(ops, value, i + k, scale * normal_within(drawn[k], seed, first | (i + k), most));
     }
 }
 
@@ -187,14 +191,21 @@ static nr_status init_values(nr_extension *e, nr_error *err)
     return NR_OK;
 }
 
+static nr_status repack(nr_extension *e, size_t i, bool alone, nr_error *err)
+{
+    const nr_param *p = &e->params[i];
+    if (!p->linear || alone != (p->shape[0] * p->shape[1] > LARGE_MATRIX)) return NR_OK;
+    const void *bias = p->bias < 0 ? NULL : nr_param_value(e, &e->params[p->bias]);
+    return e->model->ops->linear_pack(p->linear, nr_param_value(e, p), bias, err);
+}
+
+static nr_status repack_small(void *context, size_t i, nr_error *err) { return repack(context, i, false, err); }
+
+/* A matrix a thread, which spreads better than the few pieces of each; large ones piece by piece. */
 nr_status nr_extension_repack(nr_extension *e, nr_error *err)
 {
-    for (size_t i = 0; i < e->param_count; i++) {
-        const nr_param *p = &e->params[i];
-        if (!p->linear) continue;
-        const void *bias = p->bias < 0 ? NULL : nr_param_value(e, &e->params[p->bias]);
-        NR_TRY(e->model->ops->linear_pack(p->linear, nr_param_value(e, p), bias, err));
-    }
+    NR_TRY(nr_parallel_try(e->param_count, repack_small, e, err));
+    for (size_t i = 0; i < e->param_count; i++) NR_TRY(repack(e, i, true, err));
     return NR_OK;
 }
 
@@ -208,16 +219,13 @@ nr_status nr_extension_train(nr_extension *e, nr_error *err)
 
 /* ---- life ---- */
 
-static nr_status make_linears(nr_extension *e, nr_error *err)
+static nr_status make_linear(void *context, size_t i, nr_error *err)
 {
+    const nr_extension *e = context;
     const nr_model *m = e->model;
     unsigned uses = NR_PACK_FORWARD | (m->use == NR_USE_TRAIN ? NR_PACK_BACKWARD_INPUT : 0);
-    for (size_t i = 0; i < e->param_count; i++) {
-        nr_param *p = &e->params[i];
-        if (p->as_linear)
-            NR_TRY(m->ops->linear_new(&p->linear, m->ops, p->shape[0], p->shape[1], p->bias >= 0, uses, err));
-    }
-    return NR_OK;
+    nr_param *p = &e->params[i];
+    return p->as_linear ? m->ops->linear_new(&p->linear, m->ops, p->shape[0], p->shape[1], p->bias >= 0, uses, err) : NR_OK;
 }
 
 /* Everything but the values: declared, laid out, memory taken (not for
@@ -241,7 +249,7 @@ static nr_status create(nr_extension **out, const nr_model *m, const nr_settings
     }
     if (m->use != NR_USE_SHAPES) NR_GO(nr_alloc(&e->values, e->weights, m->ops->real_size, "weights of the extension", err));
     if (m->use >= NR_USE_FORWARD) {
-        NR_GO(make_linears(e, err));
+        NR_GO(nr_parallel_try(e->param_count, make_linear, e, err));
         if (method->bind) NR_GO(method->bind(e, err));
     }
 done:

@@ -360,6 +360,21 @@ static nr_status check_batch(const nr_pass *p, const nr_batch *b, nr_error *err)
     return NR_OK;
 }
 
+enum { EMBED_ROWS = 64 };
+
+/* Beside packed matrices the file's pages are needed for this alone. They go back after a few rows: the system maps the
+ * neighbours of each, so that those of a whole batch would soon be the whole table. */
+static void embed(nr_pass *p, const nr_tensor *table, const int32_t *ids, size_t n)
+{
+    size_t C = p->config->C;
+    bool forget = p->opt.train && !p->model->quantised && table == p->model->embedding;
+    for (size_t row = 0, count; row < n; row += count) {
+        count = forget ? NR_MIN(n - row, (size_t)EMBED_ROWS) : n;
+        p->ops->embed(nr_at(p, p->saved[0].x_in, NR_REAL, row * C), table, ids + row, count, C);
+        if (forget) nr_model_file_forget(p->model->file);
+    }
+}
+
 nr_status nr_pass_forward(nr_pass *p, const nr_batch *b, nr_error *err)
 {
     const nr_config *c = p->config;
@@ -378,7 +393,7 @@ nr_status nr_pass_forward(nr_pass *p, const nr_batch *b, nr_error *err)
         for (size_t i = 0; i < c->L * n; i++) p->observation->gate[i] = __builtin_nan("");
     }
     nr_ends ends = nr_pass_ends(p);
-    p->ops->embed(p->saved[0].x_in, ends.embedding, b->ids, n, c->C);
+    embed(p, ends.embedding, b->ids, n);
     for (size_t d = 0; d < p->depth; d++) {
         void *x = d + 1 < p->depth ? p->saved[d + 1].x_in : p->x_out;
         /* x_in of a depth that keeps nothing is the next one's too: the layer writes x only after its last read of x_in */

@@ -72,7 +72,7 @@ static nr_status chunk(nr_pass *p, const nr_batch *b, size_t row, size_t count, 
     const nr_config *c = p->config;
     const void *logits;
     NR_TRY(nr_pass_logits(p, &logits, row, count, err));
-    void *d_logits = backward ? p->s.d_logits : NULL;
+    void *in_place = p->opt.distil.weight > 0 ? p->s.d_logits : p->s.logits, *d_logits = backward ? in_place : NULL;
     p->ops->cross_entropy(p->nll + row, d_logits, logits, b->targets + row, 1.0 / (double)b->step_tokens, count, c->V);
     if (p->teaches) NR_TRY(distil(p, b, row, count, logits, d_logits, err));
     if (!backward) return NR_OK;
@@ -80,7 +80,7 @@ static nr_status chunk(nr_pass *p, const nr_batch *b, size_t row, size_t count, 
     const void *x = nr_at(p, p->s.final_xn, NR_ACT, row * c->C);
     if (ends.d_head) NR_TRY(p->ops->linear_back_weight(ends.head, ends.d_head, NULL, d_logits, x, count, err));
     return p->ops->linear_back_input(ends.head, nr_at(p, p->s.block_out, NR_REAL, row * c->C), NR_REAL,
-                                     p->s.d_logits, count, false, err);
+                                     d_logits, count, false, err);
 }
 
 static void add_up(const nr_pass *p, const nr_batch *b, nr_losses *sum)

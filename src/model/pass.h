@@ -58,7 +58,7 @@
 /* and of the head. */
 #define NR_HEAD_LIST(X)                                                      \
     X(logits, NR_REAL, p->head_rows * c->V, true)                            \
-    X(d_logits, NR_ACT, p->head_rows * c->V, false)                          \
+    X(d_logits, NR_ACT, p->opt.distil.weight > 0 ? p->head_rows * c->V : 0, false) /* else in the logits' place */ \
     X(taught_logits, NR_REAL, p->opt.distil.weight > 0 ? p->head_rows * c->V : 0, true)
 
 typedef struct {

@@ -8,9 +8,11 @@
  *
  * The rows are the first of the validation stream and never change. The
  * backbone runs over them once a process; its final hidden rows are kept, so
- * that later validations cost one forward pass and two products of the head.
- * Batches keep the shape of a training micro-batch: what the last one has too
- * much is filled with the first row and left out of the sums.
+ * that later validations cost one forward pass and two products of the head. A
+ * fresh extension of a method that starts as the backbone needs no pass of its
+ * own: the first validation makes one instead of two.
+ * Batches have the rows of a training micro-batch, the last one those that are
+ * left.
  *
  * Several ranks take a stretch of the batches each. The sums of every batch
  * travel to all, who add them in the order of the batches: so the numbers are
@@ -172,13 +174,12 @@ static void layer_auc(void *context, size_t l)
 
 /* ---- one batch ---- */
 
-/* Rows [begin, begin + B) of the validation stream. Returns how many of them count. */
+/* Rows of the validation stream from `begin` on, at most B. Returns how many. */
 static size_t fill(nr_trainer *t, int domain, size_t begin)
 {
     size_t T = t->s.context, used = NR_MIN(t->B, t->val.rows[domain] - begin);
-    for (size_t i = 0; i < t->B; i++) {
-        size_t row = i < used ? begin + i : 0;
-        nr_rows_get(t->valid[domain], row, t->row, t->first ? t->first + i * T : NULL);
+    for (size_t i = 0; i < used; i++) {
+        nr_rows_get(t->valid[domain], begin + i, t->row, t->first ? t->first + i * T : NULL);
         memcpy(t->ids + i * T, t->row, T * sizeof *t->ids);
         memcpy(t->targets + i * T, t->row + 1, T * sizeof *t->targets);
         t->is_new[i] = domain == NR_NEW;
@@ -186,9 +187,9 @@ static size_t fill(nr_trainer *t, int domain, size_t begin)
     return used;
 }
 
-static nr_batch batch_of(const nr_trainer *t)
+static nr_batch batch_of(const nr_trainer *t, size_t rows)
 {
-    return (nr_batch){.B = t->B, .T = t->s.context, .ids = t->ids, .targets = t->targets, .is_new = t->is_new, .first = t->first};
+    return (nr_batch){.B = rows, .T = t->s.context, .ids = t->ids, .targets = t->targets, .is_new = t->is_new, .first = t->first};
 }
 
 static double sum_of(const double *x, size_t n)
@@ -203,7 +204,7 @@ static nr_status backbone_batch(nr_trainer *t, int domain, size_t batch, size_t 
 {
     nr_validation *v = &t->val;
     size_t T = t->s.context, begin = (batch - v->first[domain]) * t->B, row = t->model->config->C * t->model->ops->act_size;
-    nr_batch b = batch_of(t);
+    nr_batch b = batch_of(t, used);
     nr_extension_switch(t->e, false);
     nr_status st = nr_pass_forward(t->pass, &b, err);
     if (st == NR_OK) st = nr_pass_loss(t->pass, &b, false, NULL, v->nll, err);
@@ -227,7 +228,7 @@ static float *gates_of_batch(const nr_trainer *t, size_t l, int domain, size_t b
 static void add_observed(nr_trainer *t, int domain, size_t batch, size_t used)
 {
     nr_validation *v = &t->val;
-    size_t T = t->s.context, n = t->B * T, L = t->model->config->L;
+    size_t T = t->s.context, n = used * T, L = t->model->config->L;
     double *sums = score_of(v, domain, batch)->layers;
     for (size_t l = 0; l < L; l++) {
         float *gate = gates_of_batch(t, l, domain, batch);
@@ -240,6 +241,23 @@ static void add_observed(nr_trainer *t, int domain, size_t batch, size_t used)
         }
         sums[l] = gate_sum;
         sums[L + l] = ratio_sum;
+    }
+}
+
+/* A batch's sums, of n rows. */
+static void add_rows(nr_trainer *t, int domain, size_t batch, size_t n)
+{
+    nr_validation *v = &t->val;
+    nr_batch_score *d = score_of(v, domain, batch);
+    d->nats = sum_of(v->nll, n);
+    d->kl = sum_of(v->kl, n);
+    d->tokens = (double)n;
+    d->agree = d->bytes = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t bytes;
+        d->agree += v->same[i];
+        nr_tokenizer_token(t->tokenizer, t->targets[i], &bytes);
+        if (t->targets[i] != nr_tokenizer_eos(t->tokenizer)) d->bytes += (double)bytes;
     }
 }
 
@@ -258,33 +276,47 @@ static nr_status score_rows(nr_trainer *t, int domain, size_t batch, size_t used
         ops->cross_entropy(v->nll + row, NULL, logits, t->targets + row, 1, count, V);
         ops->divergence(v->kl + row, v->same + row, backbone, logits, count, V);
     }
-    nr_batch_score *d = score_of(v, domain, batch);
-    d->nats = sum_of(v->nll, n);
-    d->kl = sum_of(v->kl, n);
-    d->tokens = (double)n;
-    d->agree = d->bytes = 0;
-    for (size_t i = 0; i < n; i++) {
-        size_t bytes;
-        d->agree += v->same[i];
-        nr_tokenizer_token(t->tokenizer, t->targets[i], &bytes);
-        if (t->targets[i] != nr_tokenizer_eos(t->tokenizer)) d->bytes += (double)bytes;
-    }
+    add_rows(t, domain, batch, n);
     return NR_OK;
+}
+
+/* The extended model, with what its layers add written down. */
+static nr_status observed_pass(nr_trainer *t, const nr_batch *b, nr_error *err)
+{
+    nr_validation *v = &t->val;
+    size_t observed = t->model->config->L * b->B * b->T;
+    memset(v->observed.ffn_norm, 0, observed * sizeof(double)); /* layers that the walk doesn't observe stay 0 / 0 */
+    memset(v->observed.ext_norm, 0, observed * sizeof(double));
+    nr_pass_observe(t->pass, &v->observed);
+    nr_status st = nr_pass_forward(t->pass, b, err);
+    nr_pass_observe(t->pass, NULL);
+    return st;
 }
 
 static nr_status extended_batch(nr_trainer *t, int domain, size_t batch, size_t used, nr_error *err)
 {
-    nr_validation *v = &t->val;
-    size_t observed = t->model->config->L * t->B * t->s.context;
-    nr_batch b = batch_of(t);
-    memset(v->observed.ffn_norm, 0, observed * sizeof(double)); /* layers that the walk doesn't observe stay 0 / 0 */
-    memset(v->observed.ext_norm, 0, observed * sizeof(double));
-    nr_pass_observe(t->pass, &v->observed);
-    nr_status st = nr_pass_forward(t->pass, &b, err);
-    nr_pass_observe(t->pass, NULL);
-    if (st != NR_OK) return st;
+    nr_batch b = batch_of(t, used);
+    NR_TRY(observed_pass(t, &b, err));
     add_observed(t, domain, batch, used);
     return score_rows(t, domain, batch, used, err);
+}
+
+/* Both at once, of an extension that changes nothing yet. */
+static nr_status first_batch(nr_trainer *t, int domain, size_t batch, size_t used, nr_error *err)
+{
+    nr_validation *v = &t->val;
+    size_t rows = used * t->s.context, begin = (batch - v->first[domain]) * t->B * t->s.context;
+    size_t row = t->model->config->C * t->model->ops->act_size;
+    nr_batch b = batch_of(t, used);
+    NR_TRY(observed_pass(t, &b, err));
+    add_observed(t, domain, batch, used);
+    NR_TRY(nr_pass_loss(t->pass, &b, false, NULL, v->nll, err));
+    memcpy((char *)v->hidden[domain] + begin * row, nr_pass_hidden(t->pass), rows * row);
+    memset(v->kl, 0, rows * sizeof *v->kl);
+    memset(v->same, 1, rows);
+    add_rows(t, domain, batch, rows);
+    score_of(v, domain, batch)->backbone_nats = score_of(v, domain, batch)->nats;
+    return NR_OK;
 }
 
 /* One count over both domains: what is left is then of the same work as what was done. */
@@ -301,8 +333,9 @@ static nr_status own_batches(nr_trainer *t, int domain, nr_error *err)
     nr_validation *v = &t->val;
     for (size_t batch = v->first[domain]; batch < v->end[domain]; batch++) {
         size_t used = fill(t, domain, batch * t->B);
-        if (!v->have_backbone) NR_TRY(backbone_batch(t, domain, batch, used, err));
-        NR_TRY(extended_batch(t, domain, batch, used, err));
+        bool same = t->fresh && t->at.step == 0 && t->e->method->starts_as_backbone;
+        if (!v->have_backbone && !same) NR_TRY(backbone_batch(t, domain, batch, used, err));
+        NR_TRY(same ? first_batch(t, domain, batch, used, err) : extended_batch(t, domain, batch, used, err));
         say_progress(t, domain, batch + 1);
     }
     return NR_OK;

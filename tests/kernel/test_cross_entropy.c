@@ -40,6 +40,35 @@ static void test_cross_entropy(void **state)
         }
 }
 
+/* In the logits' own place the gradients are the same bits, and lie densely. */
+static void in_place(const nr_ops *ops, size_t n, size_t V)
+{
+    float *logits = calloc(2 * n * V + 1, sizeof *logits), *other = logits + n * V;
+    void *gradient = calloc(n * V + 1, ops->act_size);
+    double *nll = calloc(2 * n + 1, sizeof *nll);
+    int32_t targets[67];
+    for (size_t i = 0; i < n * V; i++) logits[i] = other[i] = (float)(3 * nr_rng_normal(5, NR_RNG_TEST, i));
+    for (size_t r = 0; r < n; r++) targets[r] = r % 4 == 2 ? -1 : (int32_t)(r * 7919 % V);
+    ops->cross_entropy(nll, gradient, logits, targets, 0.37, n, V);
+    ops->cross_entropy(nll + n, other, other, targets, 0.37, n, V);
+    assert_memory_equal(nll, nll + n, n * sizeof *nll);
+    assert_memory_equal(gradient, other, n * V * ops->act_size);
+    free(logits), free(gradient), free(nll);
+}
+
+static void test_in_place(void **state)
+{
+    static const nr_compute computes[] = {NR_COMPUTE_FP32, NR_COMPUTE_BF16};
+    static const char *const sets[] = {"baseline", "avx2", "avx512", "avx512-bf16"};
+    (void)state;
+    for (size_t k = 0; k < NR_COUNT(sets); k++)
+        for (size_t c = 0; c < NR_COUNT(computes); c++) {
+            const nr_ops *ops = nr_ops_cpu_isa(sets[k], computes[c]);
+            for (size_t i = 0; ops && i < NR_COUNT(list); i++) in_place(ops, list[i][0], list[i][1]);
+        }
+    for (size_t i = 0; i < NR_COUNT(list); i++) in_place(nr_ops_reference(false), list[i][0], list[i][1]);
+}
+
 static void test_divergence(void **state)
 {
     (void)state;
@@ -168,7 +197,7 @@ static void test_argmax(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cross_entropy), cmocka_unit_test(test_divergence), cmocka_unit_test(test_distil),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cross_entropy), cmocka_unit_test(test_in_place), cmocka_unit_test(test_divergence), cmocka_unit_test(test_distil),
                                        cmocka_unit_test(test_close), cmocka_unit_test(test_precision),
                                        cmocka_unit_test(test_argmax)};
     return cmocka_run_group_tests(tests, NULL, NULL);
