@@ -114,7 +114,7 @@ NR_INLINE void tile(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, cons
     for (; rows == 1 && i < steps; i++) { /* memory decides: the panel itself, and what lies behind it, is fetched ahead */
 #pragma GCC unroll 4
         for (size_t j = 0; j < vectors; j++) __builtin_prefetch(panel + STEP_BYTES * i + AHEAD + 64 * j, 0, 3);
-        step(s, x + 4 * i, pitch, panel + STEP_BYTES * i, 4, rows, vectors);
+        step(s, x + apart * i, pitch, panel + STEP_BYTES * i, 4, rows, vectors);
     }
     for (; i < lines; i++) {
         __builtin_prefetch(next + 64 * i, 0, 2);

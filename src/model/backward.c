@@ -88,6 +88,17 @@ static nr_status blocks_after_back(place *at, nr_place where, void *dxn, bool *b
     return NR_OK;
 }
 
+/* The residual as it was kept, as real numbers. One that was kept as such, to run the layer again, is rounded too (by way of
+ * dy, which isn't needed at that point): running again changes no bit. */
+static const void *residual(nr_pass *p, const void *kept, bool real, size_t n)
+{
+    size_t elements = n * p->config->C;
+    if (p->ops->act == p->ops->real) return kept;
+    if (real) p->ops->to_act(p->s.dy, kept, elements);
+    p->ops->to_real(p->x, real ? p->s.dy : kept, elements);
+    return p->x;
+}
+
 static nr_status feed_forward_back(place *at, bool last, nr_error *err)
 {
     nr_pass *p = at->p;
@@ -97,8 +108,9 @@ static nr_status feed_forward_back(place *at, bool last, nr_error *err)
     size_t n = at->n;
     bool begun;
     void *dxn = p->s.block_out;
+    const void *x_mid = residual(p, s->x_mid, false, n);
     /* xn = norm2(x_mid): needed again by what is trained on it */
-    ops->rmsnorm(p->s.xn, s->rstd2, s->x_mid, at->layer->norm2, n, c->C, c->norm_eps);
+    ops->rmsnorm(p->s.xn, s->rstd2, x_mid, at->layer->norm2, n, c->C, c->norm_eps);
     /* x = x_mid + after(down(h)) */
     NR_TRY(blocks_after_back(at, NR_AFTER_FFN, dxn, &begun, err));
     if (last) { /* nothing below is trained: only the blocks' own weights want gradients */
@@ -115,7 +127,7 @@ static nr_status feed_forward_back(place *at, bool last, nr_error *err)
     /* x += blocks(xn) */
     NR_TRY(blocks_beside_back(at, NR_BESIDE_FFN, dxn, err));
     /* xn = norm2(x_mid) */
-    ops->rmsnorm_back(p->s.dx, at->layer->d_norm2, dxn, s->x_mid, at->layer->norm2, s->rstd2, n, c->C, p->s.norm_blocks);
+    ops->rmsnorm_back(p->s.dx, at->layer->d_norm2, dxn, x_mid, at->layer->norm2, s->rstd2, n, c->C, p->s.norm_blocks);
     return NR_OK;
 }
 
@@ -161,10 +173,11 @@ static nr_status attention_back(place *at, nr_error *err)
     size_t n = at->n;
     bool begun, beside = nr_pass_any_block(p, at->number, at->own, NR_BESIDE_ATTENTION);
     void *dxn = p->s.block_out;
+    const void *x_in = residual(p, s->x_in, p->opt.recompute, n);
     /* xn = norm1(x_in), where something reads it that is trained */
     if (wants_input(at, NR_Q) || wants_input(at, NR_K) || wants_input(at, NR_V) || beside ||
         nr_pass_any_block(p, at->number, at->own, NR_AFTER_ATTENTION))
-        ops->rmsnorm(p->s.xn, s->rstd1, s->x_in, at->layer->norm1, n, c->C, c->norm_eps);
+        ops->rmsnorm(p->s.xn, s->rstd1, x_in, at->layer->norm1, n, c->C, c->norm_eps);
     /* x_mid = x_in + after(o(attended)) */
     NR_TRY(blocks_after_back(at, NR_AFTER_ATTENTION, dxn, &begun, err));
     NR_TRY(site_back(at, NR_O, p->s.dattended, NR_ACT, p->s.dy, s->attended, false, err));
@@ -177,7 +190,7 @@ static nr_status attention_back(place *at, nr_error *err)
     NR_TRY(site_back(at, NR_Q, dxn, NR_REAL, p->s.dq, p->s.xn, true, err));
     /* x_mid += blocks(xn) */
     if (beside) NR_TRY(blocks_beside_back(at, NR_BESIDE_ATTENTION, dxn, err));
-    ops->rmsnorm_back(p->s.dx, at->layer->d_norm1, dxn, s->x_in, at->layer->norm1, s->rstd1, n, c->C, p->s.norm_blocks);
+    ops->rmsnorm_back(p->s.dx, at->layer->d_norm1, dxn, x_in, at->layer->norm1, s->rstd1, n, c->C, p->s.norm_blocks);
     return NR_OK;
 }
 
@@ -205,7 +218,7 @@ nr_status nr_pass_backward(nr_pass *p, const nr_batch *b, nr_error *err)
     for (size_t d = p->depth; d-- > p->lowest;) {
         place at = {.p = p, .d = d, .n = b->B * b->T, .s = &p->saved[d], .b = b};
         at.layer = nr_pass_layer(p, d, &at.number, &at.own);
-        if (p->opt.recompute) NR_TRY(nr_pass_run_layer(p, d, p->x_out, b, true, err));
+        if (p->opt.recompute) NR_TRY(nr_pass_run_layer(p, d, b, true, err));
         bool last = ends_at_blocks(&at);
         NR_TRY(feed_forward_back(&at, last, err));
         if (!last) NR_TRY(attention_back(&at, err));

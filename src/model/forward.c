@@ -276,13 +276,13 @@ static nr_status join(nr_pass *p, const place *at, nr_site s, nr_place where, vo
 
 /* ---- a layer ---- */
 
-static nr_status attention(nr_pass *p, const place *at, const nr_layer *layer, nr_saved *s, nr_error *err)
+static nr_status attention(nr_pass *p, const place *at, const nr_layer *layer, nr_saved *s, void *x, nr_error *err)
 {
     const nr_config *c = p->config;
     const nr_ops *ops = p->ops;
     const nr_batch *b = at->b;
     size_t n = b->B * b->T;
-    ops->rmsnorm(p->s.xn, s->rstd1, s->x_in, layer->norm1, n, c->C, c->norm_eps);
+    ops->rmsnorm(p->s.xn, s->rstd1, x, layer->norm1, n, c->C, c->norm_eps);
     const output qkv[] = {{NR_Q, s->q}, {NR_K, s->k}, {NR_V, s->v}};
     NR_TRY(sites(p, at, qkv, NR_COUNT(qkv), p->s.xn, err));
     ops->rotary(s->q, p->rope, p->pos, n, c->H, c->D, false);
@@ -293,9 +293,8 @@ static nr_status attention(nr_pass *p, const place *at, const nr_layer *layer, n
     else nr_pass_join_prefix(p, at->d, at->number, at->own, b, &a, &k, &v);
     if (b->stretches) attention_stretches(p, at->d, s, k, v, a, b);
     else ops->attention(s->attended, s->lse, s->q, k, v, &a, p->s.attention);
-    nr_copy(s->x_mid, s->x_in, n * c->C * ops->real_size);
-    NR_TRY(join(p, at, NR_O, NR_AFTER_ATTENTION, s->x_mid, s->attended, err));
-    return blocks_beside(p, at, NR_BESIDE_ATTENTION, s->x_mid, err);
+    NR_TRY(join(p, at, NR_O, NR_AFTER_ATTENTION, x, s->attended, err));
+    return blocks_beside(p, at, NR_BESIDE_ATTENTION, x, err);
 }
 
 static nr_status feed_forward(nr_pass *p, const place *at, const nr_layer *layer, nr_saved *s, void *x, nr_error *err)
@@ -303,7 +302,8 @@ static nr_status feed_forward(nr_pass *p, const place *at, const nr_layer *layer
     const nr_config *c = p->config;
     const nr_ops *ops = p->ops;
     size_t n = at->b->B * at->b->T;
-    ops->rmsnorm(p->s.xn, s->rstd2, s->x_mid, layer->norm2, n, c->C, c->norm_eps);
+    if (p->opt.train) ops->to_act(s->x_mid, x, n * c->C);
+    ops->rmsnorm(p->s.xn, s->rstd2, x, layer->norm2, n, c->C, c->norm_eps);
     const output gate_up[] = {{NR_GATE, s->gate}, {NR_UP, s->up}};
     NR_TRY(sites(p, at, gate_up, NR_COUNT(gate_up), p->s.xn, err));
     ops->glu(p->s.h, s->gate, s->up, c->act, n, c->F);
@@ -312,23 +312,30 @@ static nr_status feed_forward(nr_pass *p, const place *at, const nr_layer *layer
         NR_TRY(site(p, &aside, NR_DOWN, p->s.block_out, NR_REAL, p->s.h, false, err));
         ops->row_norm(at->o->ffn_norm + at->number * n, p->s.block_out, n, c->C);
     }
-    nr_copy(x, s->x_mid, n * c->C * ops->real_size);
     NR_TRY(join(p, at, NR_DOWN, NR_AFTER_FFN, x, p->s.h, err));
     return blocks_beside(p, at, NR_BESIDE_FFN, x, err);
 }
 
-nr_status nr_pass_run_layer(nr_pass *p, size_t d, void *x, const nr_batch *b, bool again, nr_error *err)
+/* What backward wants of the residual before a layer; again: from there. */
+static void keep_residual(nr_pass *p, size_t d, const nr_batch *b, bool again)
+{
+    void *kept = p->saved[d].x_in;
+    size_t elements = b->B * b->T * p->config->C;
+    if (again) nr_copy(p->x, kept, elements * p->ops->real_size);
+    else if (kept && p->opt.recompute) nr_copy(kept, p->x, elements * p->ops->real_size);
+    else if (kept) p->ops->to_act(kept, p->x, elements);
+}
+
+nr_status nr_pass_run_layer(nr_pass *p, size_t d, const nr_batch *b, bool again, nr_error *err)
 {
     place at = {.d = d, .again = again, .b = b};
     const nr_layer *layer = nr_pass_layer(p, d, &at.number, &at.own);
     nr_saved *s = &p->saved[d];
     at.o = again || at.own ? NULL : p->observation;
-    if (at.own && (p->bare || !p->walker->on)) { /* a copy that is switched off passes its input on */
-        if (x != s->x_in) nr_copy(x, s->x_in, b->B * b->T * p->config->C * p->ops->real_size);
-        return NR_OK;
-    }
-    NR_TRY(attention(p, &at, layer, s, err));
-    return feed_forward(p, &at, layer, s, x, err);
+    keep_residual(p, d, b, again);
+    if (at.own && (p->bare || !p->walker->on)) return NR_OK; /* a copy that is switched off passes its input on */
+    NR_TRY(attention(p, &at, layer, s, p->x, err));
+    return feed_forward(p, &at, layer, s, p->x, err);
 }
 
 static nr_status check_stretches(const nr_pass *p, const nr_batch *b, nr_error *err)
@@ -370,7 +377,7 @@ static void embed(nr_pass *p, const nr_tensor *table, const int32_t *ids, size_t
     bool forget = p->opt.train && !p->model->quantised && table == p->model->embedding;
     for (size_t row = 0, count; row < n; row += count) {
         count = forget ? NR_MIN(n - row, (size_t)EMBED_ROWS) : n;
-        p->ops->embed(nr_at(p, p->saved[0].x_in, NR_REAL, row * C), table, ids + row, count, C);
+        p->ops->embed(nr_at(p, p->x, NR_REAL, row * C), table, ids + row, count, C);
         if (forget) nr_model_file_forget(p->model->file);
     }
 }
@@ -394,12 +401,8 @@ nr_status nr_pass_forward(nr_pass *p, const nr_batch *b, nr_error *err)
     }
     nr_ends ends = nr_pass_ends(p);
     embed(p, ends.embedding, b->ids, n);
-    for (size_t d = 0; d < p->depth; d++) {
-        void *x = d + 1 < p->depth ? p->saved[d + 1].x_in : p->x_out;
-        /* x_in of a depth that keeps nothing is the next one's too: the layer writes x only after its last read of x_in */
-        NR_TRY(nr_pass_run_layer(p, d, x, b, false, err));
-    }
-    p->ops->rmsnorm(p->s.final_xn, p->s.final_rstd, p->x_out, ends.final_norm, n, c->C, c->norm_eps);
+    for (size_t d = 0; d < p->depth; d++) NR_TRY(nr_pass_run_layer(p, d, b, false, err));
+    p->ops->rmsnorm(p->s.final_xn, p->s.final_rstd, p->x, ends.final_norm, n, c->C, c->norm_eps);
     return NR_OK;
 }
 

@@ -62,8 +62,7 @@ static void lay_out_saved(nr_pass *p, size_t n)
     for (size_t d = 0; d < p->depth; d++) {
         nr_saved *s = &p->saved[d];
         bool keeps = p->opt.train && d >= p->lowest;
-        if (keeps || d == 0) s->x_in = take(p, NR_REAL, n * c->C);
-        else s->x_in = p->saved[0].x_in;
+        s->x_in = keeps ? take(p, p->opt.recompute ? NR_REAL : NR_ACT, n * c->C) : NULL;
         if (keeps && !p->opt.recompute) {
             take_saved(p, s, n);
         } else if (!first_shared) {
@@ -80,7 +79,7 @@ static void lay_out_saved(nr_pass *p, size_t n)
                 memcpy(ext[i], first_shared->ext[i], p->ext[i]->method->activation_count * sizeof(void *));
         }
     }
-    p->x_out = take(p, NR_REAL, n * c->C);
+    p->x = take(p, NR_REAL, n * c->C);
 }
 
 static size_t attention_scratch(const nr_pass *p)
@@ -196,7 +195,7 @@ nr_ends nr_pass_ends(const nr_pass *p)
 
 /* ---- life ---- */
 
-/* Some 50 MB of logits, and of their gradients where there are any; chunks as even as whole rows of 16 make them. Two rows
+/* Some 50 MB of logits, 35 in training, where gradients overwrite them; chunks as even as whole rows of 16 make them. Two rows
  * at least: validation halves them. */
 static size_t default_head_rows(const nr_config *c, size_t n, bool train)
 {

@@ -16,7 +16,7 @@
 
 /* X(name, slot, elements): kept from forward to backward, per depth. n = B T rows. */
 #define NR_SAVED_LIST(X)                                             \
-    X(x_mid, NR_REAL, n * c->C)         /* after attention */         \
+    X(x_mid, NR_ACT, p->opt.train ? n * c->C : 0) /* the residual after attention */ \
     X(rstd1, NR_REAL, n)                                             \
     X(rstd2, NR_REAL, n)                                             \
     X(q, NR_ACT, n * c->H * c->D)       /* rotated */                 \
@@ -62,7 +62,7 @@
     X(taught_logits, NR_REAL, p->opt.distil.weight > 0 ? p->head_rows * c->V : 0, true)
 
 typedef struct {
-    void *x_in; /* real (n, C): the residual as it enters */
+    void *x_in; /* (n, C): the residual as it enters, act; real where the layer runs again from it; NULL: not kept */
 #define NR_X(name, slot, size) void *name;
     NR_SAVED_LIST(NR_X)
 #undef NR_X
@@ -87,7 +87,7 @@ struct nr_pass {
     size_t lowest;                     /* first depth with something trained; depth when nothing is */
     nr_arena arena;
     nr_saved *saved;                   /* (depth); depths may share buffers */
-    void *x_out;                       /* real (n, C): residual after the last layer */
+    void *x;                           /* real (n, C): the residual; in backward what was kept of it */
     struct {
 #define NR_X(name, slot, size, always) void *name;
         NR_SCRATCH_LIST(NR_X)
@@ -140,8 +140,8 @@ bool nr_pass_has_prefix(const nr_pass *p, size_t number, bool own);
 size_t nr_pass_prefixer(const nr_pass *p);
 void *nr_at(const nr_pass *p, void *base, nr_slot slot, size_t element);
 void nr_copy(void *dst, const void *src, size_t bytes); /* in parallel */
-/* Runs depth d from saved[d].x_in into x (real (n, C)); again: a second run in backward. */
-nr_status nr_pass_run_layer(nr_pass *p, size_t d, void *x, const nr_batch *b, bool again, nr_error *err);
+/* Runs depth d on the residual; again: a second run in backward, from what was kept of it. */
+nr_status nr_pass_run_layer(nr_pass *p, size_t d, const nr_batch *b, bool again, nr_error *err);
 nr_status nr_pass_backward(nr_pass *p, const nr_batch *b, nr_error *err);
 
 #endif

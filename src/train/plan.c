@@ -17,7 +17,7 @@
 #include "train/train.h"
 
 #define OTHER_WORK 1.3   /* norms, rotary, losses, optimizer beside the products; measured on SmolLM2-135M */
-#define PROBE_SECONDS 0.1
+#define PROBE_SECONDS 0.02
 #define PROBE_SIDE ((size_t)2048)
 #define TEXT_PER_TOKEN 3.5 /* bytes; less for other scripts */
 #define PACKED_RATIO 3.5   /* of a compressed text */

@@ -70,6 +70,31 @@ static void allocation_is_zeroed_aligned_and_checked(void **state)
     assert_int_equal(nr_alloc(&p, SIZE_MAX - 10, 1, "nearly all", &err), NR_E_MEMORY);
 }
 
+/* Their whole pages are given back to the system instead of written over. */
+static void large_blocks_are_zeroed_too(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {(1 << 20) - 1, 1 << 20, (1 << 20) + 1, (3 << 20) + 4097, 9 << 20};
+    nr_error err;
+    for (int round = 0; round < 3; round++)
+        for (size_t i = 0; i < NR_COUNT(sizes); i++) {
+            unsigned char *p = NULL, any = 0, *before = malloc(sizes[i]), *behind;
+            assert_non_null(before);
+            memset(before, 0x5A, sizes[i]); /* what the next block may be made of */
+            behind = malloc(100000);
+            assert_non_null(behind);
+            memset(behind, 0xA5, 100000);
+            free(before);
+            assert_int_equal(nr_alloc(&p, sizes[i], 1, "test", &err), NR_OK);
+            for (size_t k = 0; k < sizes[i]; k++) any |= p[k];
+            assert_int_equal(any, 0);
+            for (size_t k = 0; k < 100000; k++) assert_int_equal(behind[k], 0xA5);
+            free(behind);
+            memset(p, 0x5A, sizes[i]);
+            free(p);
+        }
+}
+
 static void arena_hands_out_what_the_dry_walk_counted(void **state)
 {
     (void)state;
@@ -173,6 +198,33 @@ static void random_numbers_have_their_moments(void **state)
     assert_true(fabs(fourth / N - 3) < 5 * sqrt(96.0 / N));
 }
 
+/* Many at once are the same bits as one by one, and both what Box and Muller say. */
+static void normals_are_box_mullers(void **state)
+{
+    (void)state;
+    enum { N = 50001 };
+    static double many[N];
+    nr_rng_normals(many, 7, NR_RNG_TEST, 3, N);
+    for (uint64_t i = 0; i < N; i++) {
+        double one = nr_rng_normal(7, NR_RNG_TEST, 3 + i);
+        assert_memory_equal(&one, &many[i], sizeof one);
+    }
+    for (uint64_t i = 0; i < N; i += 2) { /* u from the first half of the block, v from the other: |z| <= r, and z = r cos */
+        double u = (double)((nr_rng_u64(7, NR_RNG_TEST, 3 + i) >> 11) + 1) * 0x1p-53, r = sqrt(-2 * log(u));
+        assert_true(fabs(many[i]) <= r * (1 + 1e-14));
+    }
+    for (size_t n = 0; n < 20; n++) {
+        double few[21] = {0};
+        few[n] = 5;
+        nr_rng_normals(few, 7, NR_RNG_TEST, 3, n);
+        assert_memory_equal(few, many, n * sizeof *few);
+        assert_true(few[n] == 5);
+    }
+    /* of the old way, through the C library: log and cos of block (index 0, purpose 0, key 0) */
+    double u = (double)((0xe169c58d6627e8d5u >> 11) + 1) * 0x1p-53, v = (double)(0x9b00dbd8bc57ac4cu >> 11) * 0x1p-53;
+    assert_true(fabs(nr_rng_normal(0, 0, 0) - sqrt(-2 * log(u)) * cos(2 * 3.14159265358979323846 * v)) < 1e-14);
+}
+
 static void random_streams_differ_by_every_argument(void **state)
 {
     (void)state;
@@ -192,12 +244,14 @@ int main(void)
         cmocka_unit_test(long_error_keeps_whole_characters),
         cmocka_unit_test(statuses_have_text_and_codes),
         cmocka_unit_test(allocation_is_zeroed_aligned_and_checked),
+        cmocka_unit_test(large_blocks_are_zeroed_too),
         cmocka_unit_test(arena_hands_out_what_the_dry_walk_counted),
         cmocka_unit_test(arena_overflow_fails_at_commit),
         cmocka_unit_test(buffer_grows),
         cmocka_unit_test(sha256_known_digests),
         cmocka_unit_test(philox_known_answers),
         cmocka_unit_test(random_numbers_have_their_moments),
+        cmocka_unit_test(normals_are_box_mullers),
         cmocka_unit_test(random_streams_differ_by_every_argument),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

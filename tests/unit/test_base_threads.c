@@ -239,6 +239,29 @@ static void results_of_a_crew_are_visible_after_it(void **state)
     assert_memory_equal(one, many, sizeof one);
 }
 
+static nr_status fail_at(void *context, size_t i, nr_error *err)
+{
+    int *ran = context;
+    ran[i]++;
+    return i % 7 == 5 ? nr_fail(err, i == 5 ? NR_E_FORMAT : NR_E_IO, "task %zu", i) : NR_OK;
+}
+
+static void the_first_failing_tasks_error_is_told(void **state)
+{
+    (void)state;
+    for (size_t threads = 1; threads <= 4; threads++) {
+        int ran[64] = {0};
+        nr_error err = {0};
+        nr_threads_set(threads);
+        assert_int_equal(nr_parallel_try(5, fail_at, ran, &err), NR_OK);
+        assert_int_equal(err.status, NR_OK);
+        assert_int_equal(nr_parallel_try(64, fail_at, ran, &err), NR_E_FORMAT);
+        assert_string_equal(err.message, "task 5");
+        assert_int_equal(nr_parallel_try(64, fail_at, ran, NULL), NR_E_FORMAT);
+        for (size_t i = 0; i < 64; i++) assert_int_equal(ran[i], i < 5 ? 3 : 2);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -249,6 +272,7 @@ int main(void)
         cmocka_unit_test(results_are_visible_after_the_call), cmocka_unit_test(default_is_all_cores),
         cmocka_unit_test(a_crew_runs_every_task_once), cmocka_unit_test(a_crew_runs_tasks_at_the_same_time),
         cmocka_unit_test(nested_calls_of_a_crew_run_in_place), cmocka_unit_test(results_of_a_crew_are_visible_after_it),
+        cmocka_unit_test(the_first_failing_tasks_error_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
