@@ -99,7 +99,7 @@ class Bench:
 
     # ---- one measurement each ----
 
-    def nres(self, test, compute):
+    def nres(self, test, compute, *flags):
         a = self.args
         method = {"lora": ["--method", "lora", "--width", a.rank], "full": ["--method", "finetune"],
                   "prompt": ["--width", 1], "generate": ["--width", 1],  # it measures with an extension too: a tiny one
@@ -108,7 +108,7 @@ class Bench:
         count = self.repetitions(test) - WARM[test]
         out, _, peak = run([a.nres, "bench", "-m", a.model, "--tests", name, "-r", str(count), "--compute", compute, "--json", "-q",
                             "-t", str(self.threads), "--batch-size", str(a.batch_size), "-c", str(a.context),
-                            "-p", str(a.prompt if test == "prompt" else 1), "-n", str(a.generate), *map(str, method), *a.flags], a.limit)
+                            "-p", str(a.prompt if test == "prompt" else 1), "-n", str(a.generate), *map(str, method), *flags, *a.flags], a.limit)
         found = [t for t in json.loads(out)["tests"] if t["name"] == name]
         if not found:
             raise Failed(f"nres bench printed no test of the name {name}")
@@ -189,6 +189,8 @@ class Bench:
         for c in self.args.computes:
             if test in WARM and (test != "full" or self.has_full()):
                 out.append((f"nres {c}", c, lambda c=c: self.nres(test, c)))
+                if test == "train" and c == "bf16":  # the frozen layers' products in int8, the rest in bf16
+                    out.append(("nres bf16 and int8", "int8", lambda: self.nres("train", "bf16", "--frozen-products", "int8")))
             elif test.startswith("start"):
                 measure = self.nres_start_step if test == "start-step" else self.nres_start_token
                 out.append((f"nres {c}", c, lambda c=c, m=measure: m(c)))
