@@ -70,35 +70,30 @@ NR_INLINE void weights_row(float *s, float *dp, float lse, float delta, size_t s
     }
 }
 
-/* One of two query rows: what it sees of the tile, and its numbers. */
+#if HAS_PAIRS
+/* One of two query rows: what it sees of the tile, and its numbers; lse to base 2. */
 typedef struct {
     float *s, *dp, lse, delta;
-    size_t shared, begin, end;
+    uint64_t seen;
 } query_row;
-
-/* P of the columns [i, i + VW) of a row; dS in *ds. */
-NR_INLINE vf weights_at(const query_row *q, size_t i, float scale, vf *ds)
-{
-    vi column = vindex() + (int32_t)i, seen = ((column >= (int32_t)q->begin) & (column < (int32_t)q->end)) | (column < (int32_t)q->shared);
-    vf p = (vf)((vi)vexp(vload(q->s + i) * scale - q->lse) & seen);
-    *ds = p * (vload(q->dp + i) - q->delta);
-    return p;
-}
 
 /* Two rows of scores and of dP turn into P and dS: both as neighbours in the
  * places to_p and to_ds, which lie behind what is still to be read; dS along
  * keys in row a and row b of `along`. */
-NR_INLINE void weights_pair(const query_row *a, const query_row *b, float *to_p, float *to_ds, float *along_a, float *along_b,
+NR_INLINE void weights_pair(const query_row *a, const query_row *b, float *to_p, float *to_ds, uint16_t *along_a, uint16_t *along_b,
                             size_t cols, float scale)
 {
     for (size_t i = 0; i < cols; i += VW) {
-        vf ds_a, ds_b, p_a = weights_at(a, i, scale, &ds_a), p_b = weights_at(b, i, scale, &ds_b);
-        astore(along_a, i, ds_a, true);
-        astore(along_b, i, ds_b, true);
-        vstore(to_p + i, (vf)(rounded_bits(p_a) >> 16 | (rounded_bits(p_b) & 0xffff0000u)));
-        vstore(to_ds + i, (vf)(rounded_bits(ds_a) >> 16 | (rounded_bits(ds_b) & 0xffff0000u)));
+        vf p_a = exp2_seen(vfma(vload(a->s + i), vset(scale), vset(-a->lse)), a->seen >> i), ds_a = p_a * (vload(a->dp + i) - a->delta);
+        vf p_b = exp2_seen(vfma(vload(b->s + i), vset(scale), vset(-b->lse)), b->seen >> i), ds_b = p_b * (vload(b->dp + i) - b->delta);
+        __m512i ds = round_both(ds_a, ds_b);
+        _mm512_storeu_si512(to_p + i, beside(round_both(p_a, p_b)));
+        _mm512_storeu_si512(to_ds + i, beside(ds));
+        _mm256_storeu_si256((__m256i *)(along_a + i), _mm512_castsi512_si256(ds));
+        _mm256_storeu_si256((__m256i *)(along_b + i), _mm512_extracti64x4_epi64(ds, 1));
     }
 }
+#endif
 
 /* Views of a lane and of the head's gradients. */
 typedef struct {
@@ -130,34 +125,43 @@ NR_INLINE void tile_pair(const job *j, const view *w, const float *packed, size_
     product(w->dq + t0 * DP, DP, w->ds, KEYS, 1, k, DP, n, DP, seen, true, false);
 }
 
-NR_INLINE query_row row_of(const job *j, const view *w, size_t t0, size_t r, size_t k0, size_t cols)
+#if HAS_PAIRS
+NR_INLINE query_row row_of(const job *j, const view *w, size_t t0, size_t r, size_t k0)
 {
     float lse = w->lse[t0 + r];
-    return (query_row){.s = w->p + r * KEYS, .dp = w->ds + r * KEYS, .lse = lse == -INFINITY ? 0 : lse, .delta = w->delta[t0 + r],
-                       .shared = visible_shared(j->a, k0, cols), .begin = first_of(j, w, t0 + r, k0, cols),
-                       .end = visible_end(j->a->start + t0 + r, k0, cols)};
+    return (query_row){.s = w->p + r * KEYS, .dp = w->ds + r * KEYS, .lse = lse == -INFINITY ? 0 : lse * LOG2_E, .delta = w->delta[t0 + r],
+                       .seen = seen_bits(visible_shared(j->a, k0, KEYS), first_of(j, w, t0 + r, k0, KEYS),
+                                         visible_end(j->a->start + t0 + r, k0, KEYS))};
 }
 
-/* tile_pair on pairs of bf16. */
+/* tile_pair on pairs of bf16; of a tile on the diagonal only what ROWS queries or keys have below it. */
 NR_INLINE void tile_of_pairs(const job *j, const view *w, const float *packed, size_t k0, size_t t0)
 {
-    size_t D = j->a->D, DP = j->DP, n = NR_MIN(j->T - t0, (size_t)QUERIES), half = (n + 1) / 2;
-    size_t seen = NR_MIN(j->a->start + t0 + n - k0, (size_t)KEYS), cols = padded(seen);
+    size_t D = j->a->D, DP = j->DP, n = NR_MIN(j->T - t0, (size_t)QUERIES), half = (n + 1) / 2, at = j->a->start + t0;
+    size_t seen = NR_MIN(at + n - k0, (size_t)KEYS), ends[QUERIES / ROWS];
     const float *kt = packed, *vt = kt + D * KEYS, *k = vt + D * KEYS;
     const float *q_pairs = w->q_pairs + t0 / 2 * DP, *d_o_pairs = w->d_o_pairs + t0 / 2 * DP;
-    product(w->p, KEYS, w->q + t0 * DP / 2, DP / 2, 1, kt, KEYS, n, cols, (D + 1) / 2, false, true);
-    product(w->ds, KEYS, w->d_o + t0 * DP / 2, DP / 2, 1, vt, KEYS, n, cols, (D + 1) / 2, false, true);
-    for (size_t r = 0; r < n; r += 2) {
-        query_row a = row_of(j, w, t0, r, k0, cols), b = a;
-        if (r + 1 < n) b = row_of(j, w, t0, r + 1, k0, cols);
-        else b.shared = b.begin = b.end = 0; /* no second row: zeros */
-        weights_pair(&a, &b, w->p + r / 2 * KEYS, w->ds + r / 2 * KEYS, w->along + r * KEYS / 2, w->along + (r + 1) * KEYS / 2, cols,
-                     j->a->scale);
+    for (size_t r = 0; r < n; r += ROWS) {
+        size_t end = ends[r / ROWS] = visible_end(at + NR_MIN(r + ROWS, n) - 1, k0, KEYS), cols = padded(end);
+        product(w->p + r * KEYS, KEYS, w->q + (t0 + r) * DP / 2, DP / 2, 1, kt, KEYS, ROWS, cols, (D + 1) / 2, false, true);
+        product(w->ds + r * KEYS, KEYS, w->d_o + (t0 + r) * DP / 2, DP / 2, 1, vt, KEYS, ROWS, cols, (D + 1) / 2, false, true);
     }
-    product(w->dv + k0 * DP, DP, w->p, 1, KEYS, d_o_pairs, DP, seen, DP, half, true, true);
-    product(w->dk + k0 * DP, DP, w->ds, 1, KEYS, q_pairs, DP, seen, DP, half, true, true);
-    product(w->dq + t0 * DP, DP, w->along, KEYS / 2, 1, k, DP, n, DP, (seen + 1) / 2, true, true);
+    for (size_t r = 0; r < n; r += 2) {
+        query_row a = row_of(j, w, t0, r, k0), b = {.s = a.s + KEYS, .dp = a.dp + KEYS}; /* sees nothing where there is no second row */
+        uint16_t *along = (uint16_t *)(void *)(w->along + r * KEYS / 2);
+        if (r + 1 < n) b = row_of(j, w, t0, r + 1, k0);
+        weights_pair(&a, &b, w->p + r / 2 * KEYS, w->ds + r / 2 * KEYS, along, along + KEYS, padded(ends[r / ROWS]), j->a->scale * LOG2_E);
+    }
+    for (size_t i = 0; i < seen; i += ROWS) {
+        size_t from = (k0 + i - NR_MIN(k0 + i, at)) / 2; /* pair of queries that is the first to see key i */
+        float *p = w->p + from * KEYS + i, *ds = w->ds + from * KEYS + i;
+        product(w->dv + (k0 + i) * DP, DP, p, 1, KEYS, d_o_pairs + from * DP, DP, ROWS, DP, half - from, true, true);
+        product(w->dk + (k0 + i) * DP, DP, ds, 1, KEYS, q_pairs + from * DP, DP, ROWS, DP, half - from, true, true);
+    }
+    for (size_t r = 0; r < n; r += ROWS)
+        product(w->dq + (t0 + r) * DP, DP, w->along + r * KEYS / 2, KEYS / 2, 1, k, DP, ROWS, DP, (ends[r / ROWS] + 1) / 2, true, true);
 }
+#endif
 
 /* First key that any of the tile's queries sees. */
 NR_INLINE size_t tile_first(const job *j, const int32_t *first, size_t t0)
@@ -210,8 +214,12 @@ NR_INLINE void head_task(const job *j, float *lane, size_t item, bool bf16)
     for (size_t k0 = 0; k0 < j->keys; k0 += KEYS)
         for (size_t t0 = first_query(j, k0); t0 < j->T; t0 += QUERIES)
             if (tile_first(j, w.first, t0) < k0 + KEYS) {
-                if (pairs) tile_of_pairs(j, &w, packed + k0 / KEYS * j->packed_size, k0, t0);
-                else tile_pair(j, &w, packed + k0 / KEYS * j->packed_size, k0, t0);
+                const float *tile = packed + k0 / KEYS * j->packed_size;
+#if HAS_PAIRS
+                if (bf16) tile_of_pairs(j, &w, tile, k0, t0);
+                else
+#endif
+                    tile_pair(j, &w, tile, k0, t0);
             }
     for (size_t t = 0; t < j->T; t++)
         NR_EACH(D, astore_n(j->dq, at + t * stride + i, vload(w.dq + t * DP + i) * a->scale, m, bf16););

@@ -26,7 +26,7 @@ static job layout(const nr_attention *a)
     j.key_tiles = tasks_of(j.keys, KEYS);
     j.query_tiles = tasks_of(a->Tq, QUERIES);
     j.packed_size = KEYS * (a->D + j.DP);          /* transposed keys (D, KEYS), values (KEYS, DP) */
-    j.lane_size = QUERIES * (2 * j.DP + KEYS + 2); /* q, o, scores, maximum, sum */
+    j.lane_size = QUERIES * (2 * j.DP + KEYS + 2 + VW); /* q, o, scores, maximum, sum; sum by lanes */
     j.items = a->B * a->H * j.query_tiles;
     j.lane_count = NR_MIN(j.items, (size_t)LANES);
     return j;
@@ -64,19 +64,16 @@ NR_INLINE void pack_tile(const job *j, size_t task, bool bf16)
     pack_rows(v, act_at(j->v, at, bf16), a->k_stride, rows, KEYS, a->D, 1, bf16);
 }
 
-/* Scores of one row [0, cols), times scale, become weights against the running
+/* Scores of one row [0, cols) become weights against the running
  * maximum; the row of o and the sum follow a larger maximum. Seen are [0, shared)
- * and [begin, end). pairs: the weights are left as bf16 at the begin of the row. */
+ * and [begin, end). */
 NR_INLINE void soften_row(float *s, float *o, float *max, float *sum, size_t shared, size_t begin, size_t end, size_t cols,
-                          size_t DP, bool fresh, float scale, bool pairs)
+                          size_t DP, bool fresh)
 {
     for (size_t i = shared; i < begin; i++) s[i] = -INFINITY;
     for (size_t i = end; i < cols; i++) s[i] = -INFINITY;
     vf top = vset(*max), total = {0};
-    for (size_t i = 0; i < cols; i += VW) {
-        if (scale != 1) vstore(s + i, vload(s + i) * scale);
-        top = vmax(top, vload(s + i));
-    }
+    for (size_t i = 0; i < cols; i += VW) top = vmax(top, vload(s + i));
     float most = vsum_max(top);
     if (most == -INFINITY) { /* nothing seen yet */
         memset(s, 0, cols * sizeof *s);
@@ -84,8 +81,7 @@ NR_INLINE void soften_row(float *s, float *o, float *max, float *sum, size_t sha
     }
     for (size_t i = 0; i < cols; i += VW) {
         vf p = vexp(vload(s + i) - most);
-        if (pairs) astore(s, i, p, true); /* behind what is still to be read */
-        else vstore(s + i, p);
+        vstore(s + i, p);
         total += p;
     }
     float keep = vexp(vset(*max - most))[0];
@@ -107,6 +103,62 @@ NR_INLINE void store_rows(const job *j, size_t b, size_t h, size_t t0, size_t n,
     }
 }
 
+#if HAS_PAIRS
+/* soften_row for pairs: logarithms to base 2, of scores times scale; the weights
+ * are left as bf16 at the begin of the row; the sum stays in lanes. The maximum
+ * follows only where weights would pass 2^SLACK, which is seldom. */
+#define SLACK 8
+NR_INLINE void soften_pairs(float *s, float *o, float *max, float *sum, uint64_t seen, size_t cols, size_t DP, float scale)
+{
+    vf top = vset(-INFINITY);
+    for (size_t i = 0; i < cols; i += VW)
+        top = (vf)_mm512_mask_max_ps((__m512)top, (__mmask16)(seen >> i), (__m512)top, (__m512)vload(s + i));
+    if (_mm512_cmp_ps_mask((__m512)(top * scale), (__m512)vset(*max + SLACK), _CMP_GT_OQ)) {
+        float most = vsum_max(top) * scale, keep = *max == -INFINITY ? 0 : exp2_seen(vset(*max - most), 1)[0];
+        *max = most;
+        vstore(sum, vload(sum) * keep);
+        for (size_t i = 0; i < DP; i += VW) vstore(o + i, vload(o + i) * keep);
+    }
+    vf total = vload(sum), least = vset(-*max);
+    for (size_t i = 0; i < cols; i += 2 * VW) { /* written behind what is still to be read */
+        vf a = exp2_seen(vfma(vload(s + i), vset(scale), least), seen >> i), b = vzero();
+        if (i + VW < cols) b = exp2_seen(vfma(vload(s + i + VW), vset(scale), least), seen >> (i + VW));
+        total += a + b;
+        _mm512_storeu_si512(s + i / 2, round_both(a, b));
+    }
+    vstore(sum, total);
+}
+
+/* query_tile on pairs: from the tile of keys at begin on. */
+NR_INLINE void tile_of_pairs(const job *j, float *lane, const float *packed, const int32_t *first, size_t t0, size_t n, size_t begin)
+{
+    const nr_attention *a = j->a;
+    size_t DP = j->DP, D = a->D, at = a->start + t0, ends[QUERIES / ROWS];
+    float *q = lane, *o = q + QUERIES * DP, *s = o + QUERIES * DP, *max = s + QUERIES * KEYS, *sum = max + QUERIES, *sums = sum + QUERIES;
+    memset(o, 0, n * DP * sizeof *o);
+    memset(sums, 0, n * VW * sizeof *sums);
+    for (size_t k0 = begin / KEYS * KEYS; k0 < at + n; k0 += KEYS) {
+        const float *kt = packed + k0 / KEYS * j->packed_size, *v = kt + D * KEYS;
+        for (size_t r = 0; r < n; r += ROWS) { /* nothing beyond what the last of ROWS queries sees */
+            size_t end = ends[r / ROWS] = visible_end(at + NR_MIN(r + ROWS, n) - 1, k0, KEYS);
+            product(s + r * KEYS, KEYS, q + r * DP / 2, DP / 2, 1, kt, KEYS, ROWS, padded(end), (D + 1) / 2, false, true);
+        }
+        for (size_t r = 0; r < n; r++) {
+            size_t from = first ? visible_begin(a->shared + (size_t)first[r], k0, KEYS) : 0;
+            soften_pairs(s + r * KEYS, o + r * DP, max + r, sums + r * VW,
+                         seen_bits(visible_shared(a, k0, KEYS), from, visible_end(at + r, k0, KEYS)), padded(ends[r / ROWS]), DP,
+                         a->scale * LOG2_E);
+        }
+        for (size_t r = 0; r < n; r += ROWS)
+            product(o + r * DP, DP, s + r * KEYS, KEYS, 1, v, DP, ROWS, DP, (ends[r / ROWS] + 1) / 2, true, true);
+    }
+    for (size_t r = 0; r < n; r++) {
+        max[r] *= LN_2;
+        sum[r] = vsum(vload(sums + r * VW));
+    }
+}
+#endif
+
 NR_INLINE void query_tile(const job *j, float *lane, size_t b, size_t h, size_t tile, bool bf16)
 {
     const nr_attention *a = j->a;
@@ -115,7 +167,6 @@ NR_INLINE void query_tile(const job *j, float *lane, size_t b, size_t h, size_t 
     const int32_t *first = a->first ? a->first + b * a->Tq + t0 : NULL;
     const float *packed = j->packed + (b * a->K + h / (a->H / a->K)) * j->key_tiles * j->packed_size;
     size_t begin = first ? last : 0;
-    const bool pairs = HAS_PAIRS && bf16;
     for (size_t r = 0; r < n; r++) {
         max[r] = -INFINITY;
         sum[r] = 0;
@@ -123,18 +174,25 @@ NR_INLINE void query_tile(const job *j, float *lane, size_t b, size_t h, size_t 
     }
     if (a->shared > 0) begin = 0;
     const void *from = act_at(j->q, ((b * a->Tq + t0) * a->H + h) * a->D, bf16);
-    if (pairs) pair_rows(q, from, a->H * a->D, n, QUERIES, a->D);
-    else pack_rows(q, from, a->H * a->D, n, QUERIES, a->D, a->scale, bf16);
+#if HAS_PAIRS
+    if (bf16) {
+        pair_rows(q, from, a->H * a->D, n, QUERIES, a->D);
+        tile_of_pairs(j, lane, packed, first, t0, n, begin);
+        store_rows(j, b, h, t0, n, o, max, sum, bf16);
+        return;
+    }
+#endif
+    pack_rows(q, from, a->H * a->D, n, QUERIES, a->D, a->scale, bf16);
     for (size_t k = begin / KEYS; k <= last / KEYS; k++) {
         size_t k0 = k * KEYS, seen = NR_MIN(last + 1 - k0, (size_t)KEYS), cols = padded(seen);
         const float *kt = packed + k * j->packed_size, *v = kt + a->D * KEYS;
         bool fresh = k == begin / KEYS;
-        product(s, KEYS, q, pairs ? DP / 2 : DP, 1, kt, KEYS, n, cols, pairs ? (a->D + 1) / 2 : a->D, false, pairs);
+        product(s, KEYS, q, DP, 1, kt, KEYS, n, cols, a->D, false, false);
         for (size_t r = 0; r < n; r++)
             soften_row(s + r * KEYS, o + r * DP, max + r, sum + r,
                        visible_shared(a, k0, cols), first ? visible_begin(a->shared + (size_t)first[r], k0, cols) : 0,
-                       visible_end(a->start + t0 + r, k0, cols), cols, DP, fresh, pairs ? a->scale : 1, pairs);
-        product(o, DP, s, KEYS, 1, v, DP, n, DP, pairs ? (seen + 1) / 2 : seen, !fresh, pairs);
+                       visible_end(a->start + t0 + r, k0, cols), cols, DP, fresh);
+        product(o, DP, s, KEYS, 1, v, DP, n, DP, seen, !fresh, false);
     }
     store_rows(j, b, h, t0, n, o, max, sum, bf16);
 }
@@ -242,7 +300,7 @@ NR_INLINE void decode_heads(const job *j, size_t heads, const float *q, float *s
         decode_scores(heads, s, q, act_at(j->k, at, bf16), a->k_stride, n, a->D, bf16);
         for (size_t h = 0; h < heads; h++)
             soften_row(s + h * KEYS, o + h * j->DP, max + h, sum + h, visible_shared(a, k0, n), visible_begin(first, k0, n), n,
-                       padded(n), j->DP, false, 1, false);
+                       padded(n), j->DP, false);
         if (next < end) fetch_rows(j->v, kv + next * a->k_stride, a->k_stride, NR_MIN(end - next, (size_t)KEYS), a->D, bf16);
         decode_values(heads, o, s, act_at(j->v, at, bf16), a->k_stride, n, a->D, bf16);
     }

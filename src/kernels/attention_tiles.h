@@ -159,13 +159,6 @@ NR_INLINE void pair_neighbours(float *to, const uint16_t *src, size_t stride, si
     }
 }
 
-/* Bits of a float rounded to bf16, in the upper half; no NaN comes here that must stay one. */
-NR_INLINE vu rounded_bits(vf v)
-{
-    vu u = (vu)v;
-    return u + 0x7fff + ((u >> 16) & 1);
-}
-
 /* Keys [begin, end) and [0, shared) of a tile at k0 that the query at `position` sees. */
 NR_INLINE size_t visible_end(size_t position, size_t k0, size_t cols)
 {
@@ -173,5 +166,40 @@ NR_INLINE size_t visible_end(size_t position, size_t k0, size_t cols)
 }
 NR_INLINE size_t visible_begin(size_t first, size_t k0, size_t cols) { return NR_MIN(first - NR_MIN(first, k0), cols); }
 NR_INLINE size_t visible_shared(const nr_attention *a, size_t k0, size_t cols) { return visible_begin(a->shared, k0, cols); }
+
+#if HAS_PAIRS
+#define LOG2_E 1.44269504f
+#define LN_2   0.693147181f
+
+/* A bit for each of a tile's keys: [0, shared) and [begin, end), none beyond KEYS. */
+NR_INLINE uint64_t first_bits(size_t n) { return n < KEYS ? ((uint64_t)1 << n) - 1 : ~(uint64_t)0; }
+NR_INLINE uint64_t seen_bits(size_t shared, size_t begin, size_t end)
+{
+    return (first_bits(end) & ~first_bits(begin)) | first_bits(shared);
+}
+
+/* 2^x where a bit of seen is set, 0 elsewhere, to 2.8e-6 of itself: what becomes
+ * bf16 needs no more. 1 + r P(r) on |r| <= 1 / 2, P of degree 3. */
+NR_INLINE vf exp2_seen(vf x, uint64_t seen)
+{
+    vf n = (vf)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), r = x - n;
+    vf p = vfma(r, vset(9.58285e-3f), vset(5.590642e-2f));
+    p = vfma(p, r, vset(2.4024099e-1f));
+    p = vfma(p, r, vset(6.9312419e-1f));
+    p = vfma(p, r, vset(1.0f));
+    return (vf)_mm512_maskz_scalef_ps((__mmask16)seen, (__m512)p, (__m512)n);
+}
+
+/* Rounded to bf16: a in the lower half, b in the upper. */
+NR_INLINE __m512i round_both(vf a, vf b) { return (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a); }
+
+/* The halves of v beside each other: pairs. */
+NR_INLINE __m512i beside(__m512i v)
+{
+    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3,
+                                           18, 2, 17, 1, 16, 0);
+    return _mm512_permutexvar_epi16(order, v);
+}
+#endif
 
 #endif
