@@ -23,6 +23,7 @@ typedef struct {
     const nr_attention *a;
     float *packed, *lanes, *heads;
     size_t T, keys, rows, key_rows, tiles, DP, packed_size, lane_size, head_size, items, lane_count;
+    _Atomic uint64_t taken; /* lanes */
 } job;
 
 static job layout(const nr_attention *a)
@@ -45,12 +46,14 @@ NR_INLINE void pack_tile(const job *j, size_t task, bool bf16)
     size_t at = b * a->k_batch + tile * KEYS * a->k_stride + head * a->D,
            rows = NR_MIN(j->keys - tile * KEYS, (size_t)KEYS);
     float *kt = j->packed + task * j->packed_size, *vt = kt + a->D * KEYS, *k = vt + a->D * KEYS;
-    if (HAS_PAIRS && bf16) {
+#if HAS_PAIRS
+    if (bf16) {
         pair_columns(kt, act_at(j->k, at, bf16), a->k_stride, rows, a->D);
         pair_columns(vt, act_at(j->v, at, bf16), a->k_stride, rows, a->D);
-        pair_neighbours(k, act_at(j->k, at, bf16), a->k_stride, rows, KEYS, a->D);
+        pair_rows(NULL, k, act_at(j->k, at, bf16), a->k_stride, rows, KEYS, a->D);
         return;
     }
+#endif
     pack_columns(kt, act_at(j->k, at, bf16), a->k_stride, rows, a->D, bf16);
     pack_columns(vt, act_at(j->v, at, bf16), a->k_stride, rows, a->D, bf16);
     if (j->DP != a->D) memset(k, 0, KEYS * j->DP * sizeof *k);
@@ -134,8 +137,9 @@ NR_INLINE query_row row_of(const job *j, const view *w, size_t t0, size_t r, siz
                                          visible_end(j->a->start + t0 + r, k0, KEYS))};
 }
 
-/* tile_pair on pairs of bf16; of a tile on the diagonal only what ROWS queries or keys have below it. */
-NR_INLINE void tile_of_pairs(const job *j, const view *w, const float *packed, size_t k0, size_t t0)
+/* tile_pair on pairs of bf16; of a tile on the diagonal only what ROWS queries or
+ * keys have below it. set: which ROWS keys have a dK and dV that more is added to. */
+NR_INLINE void tile_of_pairs(const job *j, const view *w, const float *packed, size_t k0, size_t t0, bool set[KEYS / ROWS])
 {
     size_t D = j->a->D, DP = j->DP, n = NR_MIN(j->T - t0, (size_t)QUERIES), half = (n + 1) / 2, at = j->a->start + t0;
     size_t seen = NR_MIN(at + n - k0, (size_t)KEYS), ends[QUERIES / ROWS];
@@ -155,11 +159,13 @@ NR_INLINE void tile_of_pairs(const job *j, const view *w, const float *packed, s
     for (size_t i = 0; i < seen; i += ROWS) {
         size_t from = (k0 + i - NR_MIN(k0 + i, at)) / 2; /* pair of queries that is the first to see key i */
         float *p = w->p + from * KEYS + i, *ds = w->ds + from * KEYS + i;
-        product(w->dv + (k0 + i) * DP, DP, p, 1, KEYS, d_o_pairs + from * DP, DP, ROWS, DP, half - from, true, true);
-        product(w->dk + (k0 + i) * DP, DP, ds, 1, KEYS, q_pairs + from * DP, DP, ROWS, DP, half - from, true, true);
+        product(w->dv + (k0 + i) * DP, DP, p, 1, KEYS, d_o_pairs + from * DP, DP, ROWS, DP, half - from, set[i / ROWS], true);
+        product(w->dk + (k0 + i) * DP, DP, ds, 1, KEYS, q_pairs + from * DP, DP, ROWS, DP, half - from, set[i / ROWS], true);
+        set[i / ROWS] = true;
     }
     for (size_t r = 0; r < n; r += ROWS)
-        product(w->dq + (t0 + r) * DP, DP, w->along + r * KEYS / 2, KEYS / 2, 1, k, DP, ROWS, DP, (ends[r / ROWS] + 1) / 2, true, true);
+        product(w->dq + (t0 + r) * DP, DP, w->along + r * KEYS / 2, KEYS / 2, 1, k, DP, ROWS, DP, (ends[r / ROWS] + 1) / 2,
+                w->first || k0 > 0, true);
 }
 #endif
 
@@ -178,6 +184,21 @@ NR_INLINE size_t first_query(const job *j, size_t k0)
     return (k0 - NR_MIN(k0, j->a->start)) / QUERIES * QUERIES;
 }
 
+#if HAS_PAIRS
+/* A tile of keys with all queries; dK and dV are set. */
+NR_INLINE void keys_of_pairs(const job *j, const view *w, const float *packed, size_t k0)
+{
+    bool set[KEYS / ROWS] = {0};
+    for (size_t t0 = first_query(j, k0); t0 < j->T; t0 += QUERIES)
+        if (tile_first(j, w->first, t0) < k0 + KEYS) tile_of_pairs(j, w, packed, k0, t0, set);
+    for (size_t i = 0; i < KEYS; i += ROWS)
+        if (!set[i / ROWS]) {
+            memset(w->dv + (k0 + i) * j->DP, 0, ROWS * j->DP * sizeof *w->dv);
+            memset(w->dk + (k0 + i) * j->DP, 0, ROWS * j->DP * sizeof *w->dk);
+        }
+}
+#endif
+
 NR_INLINE void head_task(const job *j, float *lane, size_t item, bool bf16)
 {
     const nr_attention *a = j->a;
@@ -193,16 +214,17 @@ NR_INLINE void head_task(const job *j, float *lane, size_t item, bool bf16)
     w.dv = w.dk + j->key_rows * DP;
     w.lse = j->lse + item * j->T;
     w.first = a->first ? a->first + b * j->T : NULL;
-    const bool pairs = HAS_PAIRS && bf16;
-    if (DP != D) memset(lane, 0, 2 * j->rows * DP * sizeof *lane);
-    memset(w.dq, 0, j->rows * DP * sizeof *w.dq);
-    memset(w.dk, 0, j->head_size * sizeof *w.dk);
-    if (pairs) {
-        pair_rows(w.q, act_at(j->q, at, bf16), stride, j->T, j->rows, D);
-        pair_rows(w.d_o, act_at(j->d_o, at, bf16), stride, j->T, j->rows, D);
-        pair_neighbours(w.q_pairs, act_at(j->q, at, bf16), stride, j->T, j->rows, D);
-        pair_neighbours(w.d_o_pairs, act_at(j->d_o, at, bf16), stride, j->T, j->rows, D);
-    } else {
+#if HAS_PAIRS
+    if (bf16) {
+        pair_rows(w.q, w.q_pairs, act_at(j->q, at, bf16), stride, j->T, j->rows, D);
+        pair_rows(w.d_o, w.d_o_pairs, act_at(j->d_o, at, bf16), stride, j->T, j->rows, D);
+        if (w.first) memset(w.dq, 0, j->rows * DP * sizeof *w.dq);
+    } else
+#endif
+    {
+        if (DP != D) memset(lane, 0, 2 * j->rows * DP * sizeof *lane);
+        memset(w.dq, 0, j->rows * DP * sizeof *w.dq);
+        memset(w.dk, 0, j->head_size * sizeof *w.dk);
         pack_rows(w.q, act_at(j->q, at, bf16), stride, j->T, j->rows, D, a->scale, bf16);
         pack_rows(w.d_o, act_at(j->d_o, at, bf16), stride, j->T, j->rows, D, 1, bf16);
     }
@@ -211,24 +233,26 @@ NR_INLINE void head_task(const job *j, float *lane, size_t item, bool bf16)
         NR_EACH(D, s += aload_n(j->d_o, at + t * stride + i, m, bf16) * aload_n(j->o, at + t * stride + i, m, bf16););
         w.delta[t] = vsum(s);
     }
-    for (size_t k0 = 0; k0 < j->keys; k0 += KEYS)
-        for (size_t t0 = first_query(j, k0); t0 < j->T; t0 += QUERIES)
-            if (tile_first(j, w.first, t0) < k0 + KEYS) {
-                const float *tile = packed + k0 / KEYS * j->packed_size;
+    for (size_t k0 = 0; k0 < j->keys; k0 += KEYS) {
+        const float *tile = packed + k0 / KEYS * j->packed_size;
 #if HAS_PAIRS
-                if (bf16) tile_of_pairs(j, &w, tile, k0, t0);
-                else
+        if (bf16) {
+            keys_of_pairs(j, &w, tile, k0);
+            continue;
+        }
 #endif
-                    tile_pair(j, &w, tile, k0, t0);
-            }
+        for (size_t t0 = first_query(j, k0); t0 < j->T; t0 += QUERIES)
+            if (tile_first(j, w.first, t0) < k0 + KEYS) tile_pair(j, &w, tile, k0, t0);
+    }
     for (size_t t = 0; t < j->T; t++)
         NR_EACH(D, astore_n(j->dq, at + t * stride + i, vload(w.dq + t * DP + i) * a->scale, m, bf16););
 }
 
-NR_INLINE void run_lane(const job *j, size_t lane, bool bf16)
+NR_INLINE void run_share(job *j, size_t share, bool bf16)
 {
-    size_t begin = lane * j->items / j->lane_count, end = (lane + 1) * j->items / j->lane_count;
+    size_t begin = share * j->items / j->lane_count, end = (share + 1) * j->items / j->lane_count, lane = take_lane(&j->taken);
     for (size_t i = begin; i < end; i++) head_task(j, j->lanes + lane * j->lane_size, i, bf16);
+    give_lane(&j->taken, lane);
 }
 
 /* dK and dV of KEYS keys of one kv head: its query heads added in order. */
@@ -259,7 +283,7 @@ size_t NR_CPU(attention_back_scratch, f32)(const nr_attention *a)
 
 #define ATTENTION_BACK(type, bf16)                                                                                     \
     static void pack_##type(void *context, size_t task) { pack_tile(context, task, bf16); }                            \
-    static void lane_##type(void *context, size_t task) { run_lane(context, task, bf16); }                             \
+    static void share_##type(void *context, size_t task) { run_share(context, task, bf16); }                           \
     static void add_##type(void *context, size_t task) { add_heads(context, task, bf16); }                             \
     void NR_CPU(attention_back, type)(void *dq, void *dk, void *dv, const void *d_o, const void *o, const void *q,     \
                                       const void *k, const void *v, const void *lse, const nr_attention *a,            \
@@ -280,7 +304,7 @@ size_t NR_CPU(attention_back_scratch, f32)(const nr_attention *a)
         j.heads = j.lanes + j.lane_count * j.lane_size;                                                                \
         j.packed = j.heads + j.items * j.head_size;                                                                    \
         nr_parallel(a->B * a->K * j.tiles, pack_##type, &j);                                                           \
-        nr_parallel(j.lane_count, lane_##type, &j);                                                                    \
+        nr_parallel(j.lane_count, share_##type, &j);                                                                   \
         nr_parallel(a->B * a->K * j.tiles, add_##type, &j);                                                            \
     }
 NR_CPU_BOTH(ATTENTION_BACK)

@@ -18,6 +18,7 @@ typedef struct {
     const nr_attention *a;
     float *packed, *lanes;
     size_t keys, key_tiles, query_tiles, DP, packed_size, lane_size, items, lane_count;
+    _Atomic uint64_t taken; /* lanes */
 } job;
 
 static job layout(const nr_attention *a)
@@ -54,11 +55,13 @@ NR_INLINE void pack_tile(const job *j, size_t task, bool bf16)
     size_t at = b * a->k_batch + tile * KEYS * a->k_stride + head * a->D,
            rows = NR_MIN(j->keys - tile * KEYS, (size_t)KEYS);
     float *kt = j->packed + task * j->packed_size, *v = kt + a->D * KEYS;
-    if (HAS_PAIRS && bf16) {
+#if HAS_PAIRS
+    if (bf16) {
         pair_columns(kt, act_at(j->k, at, bf16), a->k_stride, rows, a->D);
-        pair_neighbours(v, act_at(j->v, at, bf16), a->k_stride, rows, KEYS, a->D);
+        pair_rows(NULL, v, act_at(j->v, at, bf16), a->k_stride, rows, KEYS, a->D);
         return;
     }
+#endif
     pack_columns(kt, act_at(j->k, at, bf16), a->k_stride, rows, a->D, bf16);
     if (j->DP != a->D) memset(v, 0, KEYS * j->DP * sizeof *v);
     pack_rows(v, act_at(j->v, at, bf16), a->k_stride, rows, KEYS, a->D, 1, bf16);
@@ -176,7 +179,7 @@ NR_INLINE void query_tile(const job *j, float *lane, size_t b, size_t h, size_t 
     const void *from = act_at(j->q, ((b * a->Tq + t0) * a->H + h) * a->D, bf16);
 #if HAS_PAIRS
     if (bf16) {
-        pair_rows(q, from, a->H * a->D, n, QUERIES, a->D);
+        pair_rows(q, NULL, from, a->H * a->D, n, QUERIES, a->D);
         tile_of_pairs(j, lane, packed, first, t0, n, begin);
         store_rows(j, b, h, t0, n, o, max, sum, bf16);
         return;
@@ -197,17 +200,18 @@ NR_INLINE void query_tile(const job *j, float *lane, size_t b, size_t h, size_t 
     store_rows(j, b, h, t0, n, o, max, sum, bf16);
 }
 
-/* A lane takes a contiguous share of the items. Late tiles see more keys, so a
- * head's tiles are taken from both ends in turn, which evens out the shares. */
-NR_INLINE void run_lane(const job *j, size_t lane, bool bf16)
+/* A contiguous share of the items. Late tiles see more keys, so a head's tiles
+ * are taken from both ends in turn, which evens out the shares. */
+NR_INLINE void run_share(job *j, size_t share, bool bf16)
 {
     const nr_attention *a = j->a;
-    size_t begin = lane * j->items / j->lane_count, end = (lane + 1) * j->items / j->lane_count;
+    size_t begin = share * j->items / j->lane_count, end = (share + 1) * j->items / j->lane_count, lane = take_lane(&j->taken);
     for (size_t i = begin; i < end; i++) {
         size_t turn = i % j->query_tiles, bh = i / j->query_tiles;
         size_t tile = turn % 2 ? j->query_tiles - 1 - turn / 2 : turn / 2;
         query_tile(j, j->lanes + lane * j->lane_size, bh / a->H, bh % a->H, tile, bf16);
     }
+    give_lane(&j->taken, lane);
 }
 
 /* ---- one query ---- */
@@ -355,7 +359,7 @@ NR_INLINE void decode_head(const job *j, size_t task, bool bf16)
 
 #define ATTENTION(type, bf16)                                                                                          \
     static void pack_##type(void *context, size_t task) { pack_tile(context, task, bf16); }                            \
-    static void lane_##type(void *context, size_t task) { run_lane(context, task, bf16); }                             \
+    static void share_##type(void *context, size_t task) { run_share(context, task, bf16); }                           \
     static void chunk_##type(void *context, size_t task) { decode_chunk(context, task, bf16); }                        \
     static void head_##type(void *context, size_t task) { decode_head(context, task, bf16); }                          \
     void NR_CPU(attention, type)(void *o, void *lse, const void *q, const void *k, const void *v,                      \
@@ -376,7 +380,7 @@ NR_INLINE void decode_head(const job *j, size_t task, bool bf16)
         }                                                                                                              \
         j.packed = j.lanes + j.lane_count * j.lane_size;                                                               \
         nr_parallel(a->B * a->K * j.key_tiles, pack_##type, &j);                                                       \
-        nr_parallel(j.lane_count, lane_##type, &j);                                                                    \
+        nr_parallel(j.lane_count, share_##type, &j);                                                                   \
     }                                                                                                                  \
     /* Also enough for any smaller Tq over the same keys: a cache is planned once. */                                  \
     size_t NR_CPU(attention_scratch, type)(const nr_attention *a, bool backward)                                       \

@@ -16,12 +16,14 @@
 
 #include "kernels/cpu.h"
 
+#include <stdatomic.h>
+
 enum {
     KEYS = 64,
     QUERIES = 32,
     ROWS = 4,                /* rows of the product's register block; KEYS and QUERIES are multiples */
     COLS = VW == 16 ? 4 : 2, /* its vectors: 16 or 8 accumulators */
-    LANES = 64               /* working sets: at most so many tasks run at once */
+    LANES = 64               /* working sets: at most so many tasks run at once; bits of a uint64_t */
 };
 
 #if defined(__AVX512BF16__)
@@ -29,6 +31,19 @@ enum {
 #else
 #define HAS_PAIRS 0
 #endif
+
+/* A task takes the lowest working set that is free, which lies in a near cache,
+ * and gives it back. */
+NR_INLINE size_t take_lane(_Atomic uint64_t *taken)
+{
+    uint64_t now = atomic_load_explicit(taken, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(taken, &now, now | (now + 1), memory_order_acquire, memory_order_relaxed)) {}
+    return (size_t)__builtin_ctzll(~now);
+}
+NR_INLINE void give_lane(_Atomic uint64_t *taken, size_t lane)
+{
+    atomic_fetch_and_explicit(taken, ~((uint64_t)1 << lane), memory_order_release);
+}
 
 NR_INLINE size_t padded(size_t D) { return (D + VW - 1) / VW * VW; }
 
@@ -118,47 +133,6 @@ NR_INLINE void pack_columns(float *to, const void *src, size_t stride, size_t ro
         });
 }
 
-/* ---- pairs of bf16: as the float tiles, from bf16 in memory as it lies ---- */
-
-NR_INLINE uint32_t pair_of(uint16_t a, uint16_t b) { return a | (uint32_t)b << 16; }
-
-/* to (all, DP / 2 pairs along D) = src rows; what lies beyond `rows` and D is zero. */
-NR_INLINE void pair_rows(float *to, const uint16_t *src, size_t stride, size_t rows, size_t all, size_t D)
-{
-    size_t DP = padded(D);
-    for (size_t r = 0; r < rows; r++) {
-        uint16_t *row = (uint16_t *)(to + r * DP / 2);
-        memcpy(row, src + r * stride, D * sizeof *row);
-        memset(row + D, 0, (DP - D) * sizeof *row);
-    }
-    memset(to + rows * DP / 2, 0, (all - rows) * DP / 2 * sizeof *to);
-}
-
-/* to (D / 2 pairs along D, KEYS) = src rows transposed; columns beyond `rows` are zero. */
-NR_INLINE void pair_columns(float *to, const uint16_t *src, size_t stride, size_t rows, size_t D)
-{
-    uint32_t *pairs = (uint32_t *)(void *)to;
-    if (rows < KEYS) memset(to, 0, (D + 1) / 2 * KEYS * sizeof *to);
-    for (size_t r = 0; r < rows; r++)
-        for (size_t d = 0; d < D; d += 2)
-            pairs[d / 2 * KEYS + r] = pair_of(src[r * stride + d], d + 1 < D ? src[r * stride + d + 1] : 0);
-}
-
-/* to (all / 2 pairs of rows, DP) = src rows two by two; beyond `rows` and D zero. */
-NR_INLINE void pair_neighbours(float *to, const uint16_t *src, size_t stride, size_t rows, size_t all, size_t D)
-{
-    size_t DP = padded(D);
-    for (size_t r = 0; r < all; r += 2) {
-        uint32_t *row = (uint32_t *)(void *)(to + r / 2 * DP);
-        const uint16_t *a = src + r * stride, *b = a + stride;
-        if (r + 1 < rows)
-            for (size_t d = 0; d < D; d++) row[d] = pair_of(a[d], b[d]);
-        else
-            for (size_t d = 0; d < D; d++) row[d] = r < rows ? a[d] : 0;
-        memset(row + D, 0, (DP - D) * sizeof *row);
-    }
-}
-
 /* Keys [begin, end) and [0, shared) of a tile at k0 that the query at `position` sees. */
 NR_INLINE size_t visible_end(size_t position, size_t k0, size_t cols)
 {
@@ -168,6 +142,86 @@ NR_INLINE size_t visible_begin(size_t first, size_t k0, size_t cols) { return NR
 NR_INLINE size_t visible_shared(const nr_attention *a, size_t k0, size_t cols) { return visible_begin(a->shared, k0, cols); }
 
 #if HAS_PAIRS
+/* ---- pairs of bf16: as the float tiles, from bf16 in memory as it lies ---- */
+
+enum { ELEMENTS = 2 * VW }; /* bf16 of a vector */
+
+/* Elements [at, at + ELEMENTS) of a row of D; zeros beyond it, or where there is no row. */
+NR_INLINE __m512i load_row(const uint16_t *row, size_t at, size_t D, bool exists)
+{
+    uint64_t mask = exists ? ((uint64_t)1 << NR_MIN(D - at, (size_t)ELEMENTS)) - 1 : 0;
+    return _mm512_maskz_loadu_epi16((__mmask32)mask, row + at);
+}
+
+/* The part of v that a row padded to DP has room for. */
+NR_INLINE void store_row(float *row, size_t at, size_t DP, __m512i v)
+{
+    if (DP - at >= ELEMENTS) _mm512_storeu_si512((uint16_t *)(void *)row + at, v);
+    else _mm256_storeu_si256((__m256i *)(void *)((uint16_t *)(void *)row + at), _mm512_castsi512_si256(v));
+}
+
+/* Elements of a and b beside each other, ELEMENTS pairs. */
+NR_INLINE void store_pairs(float *row, size_t at, size_t DP, __m512i a, __m512i b)
+{
+    const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4, 35, 3,
+                                         34, 2, 33, 1, 32, 0);
+    _mm512_storeu_si512(row + at, _mm512_permutex2var_epi16(a, low, b));
+    if (DP - at >= ELEMENTS)
+        _mm512_storeu_si512(row + at + VW, _mm512_permutex2var_epi16(a, _mm512_add_epi16(low, _mm512_set1_epi16(VW)), b));
+}
+
+/* Of src rows: along (all, DP / 2 pairs along D) or NULL, pairs (all / 2 pairs of
+ * rows, DP) or NULL; what lies beyond `rows` and D is zero. */
+NR_INLINE void pair_rows(float *along, float *pairs, const uint16_t *src, size_t stride, size_t rows, size_t all, size_t D)
+{
+    size_t DP = padded(D);
+    for (size_t r = 0; r < all; r += 2)
+        for (size_t d = 0; d < D; d += ELEMENTS) {
+            const uint16_t *row = src + r * stride;
+            __m512i a = load_row(row, d, D, r < rows), b = load_row(row + stride, d, D, r + 1 < rows);
+            if (along) store_row(along + r * DP / 2, d, DP, a);
+            if (along) store_row(along + (r + 1) * DP / 2, d, DP, b);
+            if (pairs) store_pairs(pairs + r / 2 * DP, d, DP, a, b);
+        }
+}
+
+/* 16 rows of 16 elements of 32 bits become columns. */
+NR_INLINE void transpose(__m512i x[VW])
+{
+    __m512i t[VW];
+    for (size_t i = 0; i < VW; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
+    }
+    for (size_t i = 0; i < VW; i += 4) /* x[i + c]: columns c, 4 + c, 8 + c, 12 + c of rows i to i + 3 */
+        for (size_t c = 0; c < 4; c += 2) {
+            x[i + c] = _mm512_unpacklo_epi64(t[i + c / 2], t[i + 2 + c / 2]);
+            x[i + c + 1] = _mm512_unpackhi_epi64(t[i + c / 2], t[i + 2 + c / 2]);
+        }
+    for (size_t c = 0; c < 4; c++) {
+        __m512i even = _mm512_shuffle_i32x4(x[c], x[4 + c], 0x88), odd = _mm512_shuffle_i32x4(x[c], x[4 + c], 0xdd);
+        __m512i even_low = _mm512_shuffle_i32x4(x[8 + c], x[12 + c], 0x88), odd_low = _mm512_shuffle_i32x4(x[8 + c], x[12 + c], 0xdd);
+        t[c] = _mm512_shuffle_i32x4(even, even_low, 0x88);
+        t[4 + c] = _mm512_shuffle_i32x4(odd, odd_low, 0x88);
+        t[8 + c] = _mm512_shuffle_i32x4(even, even_low, 0xdd);
+        t[12 + c] = _mm512_shuffle_i32x4(odd, odd_low, 0xdd);
+    }
+    for (size_t i = 0; i < VW; i++) x[i] = t[i];
+}
+
+/* to (D / 2 pairs along D, KEYS) = src rows transposed; columns beyond `rows` are zero. */
+NR_INLINE void pair_columns(float *to, const uint16_t *src, size_t stride, size_t rows, size_t D)
+{
+    for (size_t r = 0; r < KEYS; r += VW)
+        for (size_t d = 0; d < D; d += ELEMENTS) {
+            size_t columns = NR_MIN((D - d + 1) / 2, (size_t)VW);
+            __m512i x[VW];
+            for (size_t i = 0; i < VW; i++) x[i] = load_row(src + (r + i) * stride, d, D, r + i < rows);
+            transpose(x);
+            for (size_t i = 0; i < columns; i++) _mm512_storeu_si512(to + (d / 2 + i) * KEYS + r, x[i]);
+        }
+}
+
 #define LOG2_E 1.44269504f
 #define LN_2   0.693147181f
 
