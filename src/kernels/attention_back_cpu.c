@@ -87,8 +87,10 @@ NR_INLINE void weights_pair(const query_row *a, const query_row *b, float *to_p,
                             size_t cols, float scale)
 {
     for (size_t i = 0; i < cols; i += VW) {
-        vf p_a = exp2_seen(vfma(vload(a->s + i), vset(scale), vset(-a->lse)), a->seen >> i), ds_a = p_a * (vload(a->dp + i) - a->delta);
-        vf p_b = exp2_seen(vfma(vload(b->s + i), vset(scale), vset(-b->lse)), b->seen >> i), ds_b = p_b * (vload(b->dp + i) - b->delta);
+        vf p_a = vexp2_masked(vfma(vload(a->s + i), vset(scale), vset(-a->lse)), (__mmask16)(a->seen >> i));
+        vf ds_a = p_a * (vload(a->dp + i) - a->delta);
+        vf p_b = vexp2_masked(vfma(vload(b->s + i), vset(scale), vset(-b->lse)), (__mmask16)(b->seen >> i));
+        vf ds_b = p_b * (vload(b->dp + i) - b->delta);
         __m512i ds = round_both(ds_a, ds_b);
         _mm512_storeu_si512(to_p + i, beside(round_both(p_a, p_b)));
         _mm512_storeu_si512(to_ds + i, beside(ds));

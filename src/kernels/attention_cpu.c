@@ -117,15 +117,15 @@ NR_INLINE void soften_pairs(float *s, float *o, float *max, float *sum, uint64_t
     for (size_t i = 0; i < cols; i += VW)
         top = (vf)_mm512_mask_max_ps((__m512)top, (__mmask16)(seen >> i), (__m512)top, (__m512)vload(s + i));
     if (_mm512_cmp_ps_mask((__m512)(top * scale), (__m512)vset(*max + SLACK), _CMP_GT_OQ)) {
-        float most = vsum_max(top) * scale, keep = *max == -INFINITY ? 0 : exp2_seen(vset(*max - most), 1)[0];
+        float most = vsum_max(top) * scale, keep = *max == -INFINITY ? 0 : vexp2_masked(vset(*max - most), 1)[0];
         *max = most;
         vstore(sum, vload(sum) * keep);
         for (size_t i = 0; i < DP; i += VW) vstore(o + i, vload(o + i) * keep);
     }
     vf total = vload(sum), least = vset(-*max);
     for (size_t i = 0; i < cols; i += 2 * VW) { /* written behind what is still to be read */
-        vf a = exp2_seen(vfma(vload(s + i), vset(scale), least), seen >> i), b = vzero();
-        if (i + VW < cols) b = exp2_seen(vfma(vload(s + i + VW), vset(scale), least), seen >> (i + VW));
+        vf a = vexp2_masked(vfma(vload(s + i), vset(scale), least), (__mmask16)(seen >> i)), b = vzero();
+        if (i + VW < cols) b = vexp2_masked(vfma(vload(s + i + VW), vset(scale), least), (__mmask16)(seen >> (i + VW)));
         total += a + b;
         _mm512_storeu_si512(s + i / 2, round_both(a, b));
     }

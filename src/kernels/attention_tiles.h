@@ -222,26 +222,13 @@ NR_INLINE void pair_columns(float *to, const uint16_t *src, size_t stride, size_
         }
 }
 
-#define LOG2_E 1.44269504f
-#define LN_2   0.693147181f
+#define LN_2 0.693147181f
 
 /* A bit for each of a tile's keys: [0, shared) and [begin, end), none beyond KEYS. */
 NR_INLINE uint64_t first_bits(size_t n) { return n < KEYS ? ((uint64_t)1 << n) - 1 : ~(uint64_t)0; }
 NR_INLINE uint64_t seen_bits(size_t shared, size_t begin, size_t end)
 {
     return (first_bits(end) & ~first_bits(begin)) | first_bits(shared);
-}
-
-/* 2^x where a bit of seen is set, 0 elsewhere, to 2.8e-6 of itself: what becomes
- * bf16 needs no more. 1 + r P(r) on |r| <= 1 / 2, P of degree 3. */
-NR_INLINE vf exp2_seen(vf x, uint64_t seen)
-{
-    vf n = (vf)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), r = x - n;
-    vf p = vfma(r, vset(9.58285e-3f), vset(5.590642e-2f));
-    p = vfma(p, r, vset(2.4024099e-1f));
-    p = vfma(p, r, vset(6.9312419e-1f));
-    p = vfma(p, r, vset(1.0f));
-    return (vf)_mm512_maskz_scalef_ps((__mmask16)seen, (__m512)p, (__m512)n);
 }
 
 /* Rounded to bf16: a in the lower half, b in the upper. */

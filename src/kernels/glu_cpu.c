@@ -14,6 +14,21 @@ typedef struct {
 #define GELU_SCALE 1.5957691216057308f /* 2 sqrt(2 / pi) */
 #define GELU_CUBIC 0.044715f
 
+/* 1 / (1 + e) with e = e^-x; for bf16 to what that can show. */
+NR_INLINE vf sigmoid(vf x, vf *e, bool bf16)
+{
+#if defined(__AVX512BF16__)
+    if (bf16) {
+        *e = vexp2_masked(vmin(vset(126.0f), x * -LOG2_E), 0xffff); /* finite, so that its reciprocal is no denormal */
+        vf d = 1.0f + *e, r = (vf)_mm512_rcp14_ps((__m512)d);
+        return vfma(r, vfma(-d, r, vset(1.0f)), r);
+    }
+#endif
+    (void)bf16;
+    *e = vexp(-x);
+    return 1.0f / (1.0f + *e);
+}
+
 NR_INLINE vf argument(vf g, bool gelu) { return gelu ? GELU_SCALE * (g + GELU_CUBIC * (g * g * g)) : g; }
 
 NR_INLINE void forward_block(const job *j, size_t task, bool bf16, bool gelu)
@@ -21,7 +36,8 @@ NR_INLINE void forward_block(const job *j, size_t task, bool bf16, bool gelu)
     size_t at = task * NR_CPU_BLOCK, count = NR_MIN(j->n - at, (size_t)NR_CPU_BLOCK);
     NR_EACH(count, {
         vf g = aload_n(j->g, at + i, m, bf16), u = aload_n(j->u, at + i, m, bf16);
-        astore_n(j->h, at + i, g * vsigmoid(argument(g, gelu)) * u, m, bf16);
+        vf e, sigma = sigmoid(argument(g, gelu), &e, bf16);
+        astore_n(j->h, at + i, g * sigma * u, m, bf16);
     });
 }
 
@@ -31,7 +47,7 @@ NR_INLINE void backward_block(const job *j, size_t task, bool bf16, bool gelu)
     size_t at = task * NR_CPU_BLOCK, count = NR_MIN(j->n - at, (size_t)NR_CPU_BLOCK);
     NR_EACH(count, {
         vf g = aload_n(j->g, at + i, m, bf16), u = aload_n(j->u, at + i, m, bf16), d = aload_n(j->dh, at + i, m, bf16);
-        vf e = vexp(-argument(g, gelu)), sigma = 1.0f / (1.0f + e);
+        vf e, sigma = sigmoid(argument(g, gelu), &e, bf16);
         /* 1 - sigma = e / (1 + e), which overflows to infinity / infinity where sigma is 0 */
         vf rest = vmin(e * sigma, vset(1.0f));
         vf ds = gelu ? GELU_SCALE * (1.0f + 3 * GELU_CUBIC * (g * g)) : vset(1.0f);

@@ -5,7 +5,8 @@
  * Vectors are the compilers' own (gcc 12, clang 14); intrinsics stand only
  * where those have no operator. bf16 is converted by integer shifts on every
  * instruction set, so that conversions have the same bits everywhere and
- * denormals survive. Sums differ between instruction sets in their last bits:
+ * denormals survive; what kernels compute is rounded by the processor where it
+ * can (AVX-512 BF16), which differs in that denormals become 0. Sums differ between instruction sets in their last bits:
  * lanes are as many as the vector has, and only some sets have vfma.
  */
 #ifndef NR_SIMD_H
@@ -133,6 +134,15 @@ NR_INLINE vh vto_bf16(vf v)
     return __builtin_convertvector((vu)vselect_i(v != v, (vi)nan, (vi)rounded), vh);
 }
 
+NR_INLINE vh vround_bf16(vf v)
+{
+#if defined(__AVX512BF16__)
+    return (vh)_mm512_cvtneps_pbh((__m512)v);
+#else
+    return vto_bf16(v);
+#endif
+}
+
 /* Element i of an act buffer on, as float; bf16 is known at compile time. */
 NR_INLINE vf aload(const void *p, size_t i, bool bf16)
 {
@@ -145,7 +155,7 @@ NR_INLINE vf aload(const void *p, size_t i, bool bf16)
 NR_INLINE void astore(void *p, size_t i, vf v, bool bf16)
 {
     if (bf16) {
-        vh h = vto_bf16(v);
+        vh h = vround_bf16(v);
         memcpy((uint16_t *)p + i, &h, sizeof h);
     } else vstore((float *)p + i, v);
 }
@@ -163,7 +173,7 @@ NR_INLINE void astore_n(void *p, size_t i, vf v, size_t n, bool bf16)
 {
     if (n >= VW) astore(p, i, v, bf16);
     else if (bf16) {
-        vh h = vto_bf16(v);
+        vh h = vround_bf16(v);
         for (size_t j = 0; j < n && j < VW; j++) ((uint16_t *)p)[i + j] = h[j];
     } else vstore_n((float *)p + i, v, n);
 }
@@ -272,6 +282,22 @@ NR_INLINE vf vexp(vf x)
     return p * (vf)((half + 127) << 23) * (vf)((e - half + 127) << 23);
 #endif
 }
+
+#define LOG2_E 1.44269504f
+
+#if VW == 16
+/* 2^x where a bit of mask is set, 0 elsewhere, to 2.8e-6 of itself: what becomes
+ * bf16 needs no more. 1 + r P(r) on |r| <= 1 / 2, P of degree 3. x is finite. */
+NR_INLINE vf vexp2_masked(vf x, __mmask16 mask)
+{
+    vf n = (vf)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), r = x - n;
+    vf p = vfma(r, vset(9.58285e-3f), vset(5.590642e-2f));
+    p = vfma(p, r, vset(2.4024099e-1f));
+    p = vfma(p, r, vset(6.9312419e-1f));
+    p = vfma(p, r, vset(1.0f));
+    return (vf)_mm512_maskz_scalef_ps(mask, (__m512)p, (__m512)n);
+}
+#endif
 
 /* e^x in double for x <= 0; 0 below -708. Taylor to r^12: 3e-16 at |r| = ln 2 / 2. */
 NR_INLINE vd vexp_d(vd x)

@@ -11,10 +11,16 @@ typedef struct {
 
 NR_INLINE size_t block_size(const job *j, size_t at) { return NR_MIN(j->n - at, (size_t)NR_CPU_BLOCK); }
 
+/* The same bits on every instruction set, which astore_n doesn't give denormals. */
 NR_INLINE void to_act_block(const job *j, size_t task, bool bf16)
 {
     size_t at = task * NR_CPU_BLOCK;
-    NR_EACH(block_size(j, at), astore_n(j->dst, at + i, rload_n(j->src, at + i, m), m, bf16););
+    NR_EACH(block_size(j, at), {
+        vf x = rload_n(j->src, at + i, m);
+        vh h = vto_bf16(x);
+        if (bf16) memcpy((uint16_t *)j->dst + at + i, &h, m * sizeof(uint16_t));
+        else rstore_n(j->dst, at + i, x, m);
+    });
 }
 
 NR_INLINE void to_real_block(const job *j, size_t task, bool bf16)
