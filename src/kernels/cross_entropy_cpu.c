@@ -49,6 +49,16 @@ NR_INLINE double sum_exp(const float *x, float max, size_t V)
     return sum;
 }
 
+/* e^x for x <= 0; for bf16 to what that can show. */
+NR_INLINE vf weight(vf x, bool bf16)
+{
+#if defined(__AVX512BF16__)
+    if (bf16) return vexp2_masked(vmax(vset(-1000.0f), x * LOG2_E), 0xffff);
+#endif
+    (void)bf16;
+    return vexp(x);
+}
+
 NR_INLINE void loss_row(const job *j, size_t r, bool bf16)
 {
     size_t V = j->V;
@@ -65,7 +75,7 @@ NR_INLINE void loss_row(const job *j, size_t r, bool bf16)
     j->nll[r] = log(sum) + ((double)max - at_target);
     if (!d) return;
     float scale = (float)j->scale, factor = (float)(j->scale / sum);
-    NR_EACH(V, astore_n(d, i, vexp(rload_n(x, i, m) - max) * factor, m, bf16););
+    NR_EACH(V, astore_n(d, i, weight(rload_n(x, i, m) - max, bf16) * factor, m, bf16););
     /* p - 1 from the true p, before it is rounded to act. */
     float p = (float)(exp(at_target - (double)max) / sum - 1) * scale;
     astore_n(d, target, vset(p), 1, bf16);
