@@ -387,7 +387,7 @@ static size_t lowest(const char *run, size_t *last)
 static void best_is_the_lowest(void **state)
 {
     (void)state;
-    const double rates[] = {10, 30, 60};
+    const double rates[] = {5, 10, 30};
     size_t n, last, before_last = 0;
     for (size_t i = 0; i < NR_COUNT(rates); i++) {
         nr_trainer *t;
