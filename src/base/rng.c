@@ -115,8 +115,13 @@ double nr_rng_normal(uint64_t seed, uint64_t purpose, uint64_t index) { return n
 
 static void normals_baseline NORMALS
 #if defined(__x86_64__)
+#if defined(__clang__) /* knows no such width here */
+#define AVX512 "avx512f,avx512dq,avx512vl"
+#else
+#define AVX512 "avx512f,avx512dq,avx512vl,prefer-vector-width=512"
+#endif
 __attribute__((target("avx2"))) static void normals_avx2 NORMALS
-__attribute__((target("avx512f,avx512dq,avx512vl,prefer-vector-width=512"))) static void normals_avx512 NORMALS
+__attribute__((target(AVX512))) static void normals_avx512 NORMALS
 #endif
 
 void nr_rng_normals(double *to, uint64_t seed, uint64_t purpose, uint64_t index, size_t n)
