@@ -49,7 +49,8 @@ static nr_status find_llama3(nr_config *c, const char *where, nr_error *err)
     c->rope.factor = 1;
     c->rope.low_freq_factor = 1;
     c->rope.high_freq_factor = 4;
-    for (size_t i = 0; i < c->D / 2; i++) c->rope.factor = fmax(c->rope.factor, (double)divisors[i]);
+    for (size_t i = 0; i < c->D / 2; i++)
+        if ((double)divisors[i] > c->rope.factor) c->rope.factor = (double)divisors[i];
     c->rope.original_context = 8192;
     for (size_t power = 4; power < 32; power++) {
         if (divides_so(c, divisors)) return NR_OK;
