@@ -6,6 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
+#if __has_include(<valgrind/memcheck.h>)
+#include <valgrind/memcheck.h>
+#else
+#define VALGRIND_MAKE_MEM_DEFINED(p, bytes) (void)0
+#endif
 
 #include "base/base.h"
 
@@ -27,13 +33,14 @@ static bool round_up(size_t bytes, size_t *rounded)
  * the thread that works there. What never is takes no memory. */
 static void clear(char *p, size_t bytes)
 {
-    size_t page = 4096, begin = (page - (uintptr_t)p % page) % page, whole = bytes < LARGE ? 0 : (bytes - begin) / page * page;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), begin = (page - (uintptr_t)p % page) % page, whole = bytes < LARGE ? 0 : (bytes - begin) / page * page;
     if (whole == 0 || madvise(p + begin, whole, MADV_DONTNEED) != 0) {
         memset(p, 0, bytes);
         return;
     }
     memset(p, 0, begin);
     memset(p + begin + whole, 0, bytes - begin - whole);
+    (void)VALGRIND_MAKE_MEM_DEFINED(p + begin, whole); /* which doesn't know that those are zeros */
 }
 
 nr_status nr_alloc(void *out, size_t count, size_t size, const char *what, nr_error *err)
