@@ -19,13 +19,11 @@
 typedef __m512 sums;
 NR_INLINE sums no_sum(void) { return _mm512_setzero_ps(); }
 NR_INLINE sums dot(sums s, __m512i x, __m512i w) { return _mm512_dpbf16_ps(s, (__m512bh)x, (__m512bh)w); }
-NR_INLINE __m256i to_bf16(vf v) { return (__m256i)_mm512_cvtneps_pbh((__m512)v); }
 #else
 #define PER_STEP 4
 typedef vi sums; /* not __m512i: gcc 12 would copy every sum at every step */
 NR_INLINE sums no_sum(void) { return (sums){0}; }
 NR_INLINE sums dot(sums s, __m512i x, __m512i w) { return (sums)_mm512_dpbusd_epi32((__m512i)s, x, w); }
-NR_INLINE __m256i to_bf16(vf v) { return (__m256i)vto_bf16(v); }
 #endif
 
 #define X_SIZE (4 / PER_STEP) /* bytes of an element of x */
@@ -39,7 +37,7 @@ NR_INLINE vf get(const nr_panel *p, size_t at, __mmask16 mask, bool bf16)
 
 NR_INLINE void put(const nr_panel *p, size_t at, vf v, __mmask16 mask, bool bf16)
 {
-    if (bf16) _mm256_mask_storeu_epi16((uint16_t *)p->y + at, mask, to_bf16(v));
+    if (bf16) _mm256_mask_storeu_epi16((uint16_t *)p->y + at, mask, (__m256i)vround_bf16(v));
     else _mm512_mask_storeu_ps((float *)p->y + at, mask, (__m512)v);
 }
 

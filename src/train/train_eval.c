@@ -199,20 +199,26 @@ static double sum_of(const double *x, size_t n)
     return sum;
 }
 
-/* The backbone alone: its nats, and its hidden rows for later. */
-static nr_status backbone_batch(nr_trainer *t, int domain, size_t batch, size_t used, nr_error *err)
+/* What a forward pass of the backbone leaves: its nats, and its hidden rows for later. */
+static nr_status keep_backbone(nr_trainer *t, int domain, size_t batch, const nr_batch *b, nr_error *err)
 {
     nr_validation *v = &t->val;
-    size_t T = t->s.context, begin = (batch - v->first[domain]) * t->B, row = t->model->config->C * t->model->ops->act_size;
+    size_t T = b->T, begin = (batch - v->first[domain]) * t->B, row = t->model->config->C * t->model->ops->act_size;
+    NR_TRY(nr_pass_loss(t->pass, b, false, NULL, v->nll, err));
+    score_of(v, domain, batch)->backbone_nats = sum_of(v->nll, b->B * T);
+    memcpy((char *)v->hidden[domain] + begin * T * row, nr_pass_hidden(t->pass), b->B * T * row);
+    return NR_OK;
+}
+
+/* The backbone alone. */
+static nr_status backbone_batch(nr_trainer *t, int domain, size_t batch, size_t used, nr_error *err)
+{
     nr_batch b = batch_of(t, used);
     nr_extension_switch(t->e, false);
     nr_status st = nr_pass_forward(t->pass, &b, err);
-    if (st == NR_OK) st = nr_pass_loss(t->pass, &b, false, NULL, v->nll, err);
+    if (st == NR_OK) st = keep_backbone(t, domain, batch, &b, err);
     nr_extension_switch(t->e, true);
-    if (st != NR_OK) return st;
-    score_of(v, domain, batch)->backbone_nats = sum_of(v->nll, used * T);
-    memcpy((char *)v->hidden[domain] + begin * T * row, nr_pass_hidden(t->pass), used * T * row);
-    return NR_OK;
+    return st;
 }
 
 /* Where a batch puts the gates of layer l: rank 0 in their place, another rank with what it sends. */
@@ -305,17 +311,14 @@ static nr_status extended_batch(nr_trainer *t, int domain, size_t batch, size_t 
 static nr_status first_batch(nr_trainer *t, int domain, size_t batch, size_t used, nr_error *err)
 {
     nr_validation *v = &t->val;
-    size_t rows = used * t->s.context, begin = (batch - v->first[domain]) * t->B * t->s.context;
-    size_t row = t->model->config->C * t->model->ops->act_size;
+    size_t n = used * t->s.context;
     nr_batch b = batch_of(t, used);
     NR_TRY(observed_pass(t, &b, err));
     add_observed(t, domain, batch, used);
-    NR_TRY(nr_pass_loss(t->pass, &b, false, NULL, v->nll, err));
-    memcpy((char *)v->hidden[domain] + begin * row, nr_pass_hidden(t->pass), rows * row);
-    memset(v->kl, 0, rows * sizeof *v->kl);
-    memset(v->same, 1, rows);
-    add_rows(t, domain, batch, rows);
-    score_of(v, domain, batch)->backbone_nats = score_of(v, domain, batch)->nats;
+    NR_TRY(keep_backbone(t, domain, batch, &b, err));
+    memset(v->kl, 0, n * sizeof *v->kl);
+    memset(v->same, 1, n);
+    add_rows(t, domain, batch, n);
     return NR_OK;
 }
 
