@@ -3,7 +3,7 @@
 # (and from itself). Exit 1 names each include that looks the other way.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-order=(base plugins tensor formats tokenizer kernels model methods data train eval infer tasks bench report compare cli)
+order=(base plugins tensor formats tokenizer kernels model methods data prepare train eval infer tasks bench report compare cli)
 
 declare -A rank
 for i in "${!order[@]}"; do rank[${order[$i]}]=$i; done

@@ -23,7 +23,7 @@ NRES="$(realpath "$NRES")"
 [ -x "$NRES" ] || die "$NRES: expected the program"
 
 # Everything the result depends on.
-STAMP="$({ echo "$LANGUAGE $OLD_BYTES $NEW_BYTES"; ls -l "$SOURCES" | awk '{print $5, $NF}'; cat "$0" "$HERE"/../src/data/prep*; } |
+STAMP="$({ echo "$LANGUAGE $OLD_BYTES $NEW_BYTES"; ls -l "$SOURCES" | awk '{print $5, $NF}'; cat "$0" "$HERE"/../src/prepare/prep*; } |
     sha256sum | cut -d' ' -f1)"
 complete=1
 for set in "$LANGUAGE-manuals" "$LANGUAGE-general" en-wikipedia en-manuals en-pubmed; do

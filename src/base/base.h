@@ -117,6 +117,17 @@ nr_sha256 *nr_sha256_new(void);
 void nr_sha256_add(nr_sha256 *h, const void *data, size_t n);
 void nr_sha256_hex(nr_sha256 *h, char hex[65]); /* ends and frees h */
 
+/* ---- key_set.c: a set of 64-bit keys ---- */
+
+typedef struct {
+    uint64_t *keys;
+    size_t count, size;
+} nr_key_set;
+/* *fresh: it was not there. */
+nr_status nr_key_add(nr_key_set *s, uint64_t key, bool *fresh, nr_error *err);
+bool nr_key_has(const nr_key_set *s, uint64_t key);
+void nr_key_free(nr_key_set *s);
+
 /* ---- rng.c: counter-based, a function of (seed, purpose, index) ---- */
 
 typedef enum {

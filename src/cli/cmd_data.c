@@ -8,7 +8,7 @@
 
 #include "cli/cli.h"
 #include "cli/data_flow.h"
-#include "data/prep.h"
+#include "prepare/prep.h"
 
 extern const nr_command nr_command_data;
 

@@ -6,9 +6,9 @@
 #include <string.h>
 
 #include "cli/data_flow.h"
-#include "data/pipeline.h"
-#include "data/quality.h"
 #include "data/tokens.h"
+#include "prepare/pipeline.h"
+#include "prepare/quality.h"
 
 extern const nr_command nr_command_data;
 

@@ -40,7 +40,7 @@ bool nr_corpus_name_is_jsonl(const char *path);
  * shards of ids, documents.bin (end, bytes and hash of each document) and
  * index.json, written last. A cache whose sizes or hashes don't fit is made
  * anew. Of documents with equal text only the first is kept. A part of a prepared
- * text (pipeline.h) must be what its manifest says. */
+ * text (prepare/pipeline.h) must be what its manifest says. */
 typedef struct nr_tokens nr_tokens;
 nr_status nr_tokens_open(nr_tokens **out, const nr_files *files, const nr_tokenizer *t, const nr_settings *s,
                          const char *cache_folder, const nr_listener *l, nr_error *err);

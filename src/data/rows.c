@@ -13,7 +13,6 @@
 #include <string.h>
 
 #include "data/data.h"
-#include "data/prep.h"
 
 struct nr_rows {
     const nr_tokens *tokens; /* NULL: random ids */

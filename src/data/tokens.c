@@ -16,7 +16,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "data/pipeline.h"
 #include "data/tokens.h"
 
 #define SHARD_IDS ((size_t)1 << 26)

@@ -46,4 +46,8 @@ nr_status nr_tokens_index_hash(const json_t *index, char hex[65], const char *wh
 /* "00000.ids" */
 void nr_tokens_shard_name(char name[32], size_t shard);
 
+/* manifest_check.c */
+/* Whether the file is what the manifest of the folder above its own says; a file without one is fine. */
+nr_status nr_manifest_check(const char *path, size_t size, const char *sha256, nr_error *err);
+
 #endif

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/prep.h"
 #include "data/tokens.h"
 
 #define BATCH_BYTES ((size_t)4 << 20)

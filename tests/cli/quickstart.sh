@@ -4,9 +4,9 @@
 . "$SOURCE/tests/cli/lib_train.sh"
 
 # A tree of its own. Its scripts/ put the built-in text into the cache; cmake has nothing to do.
-mkdir -p tree/scripts tree/src/data tree/build/release bin
+mkdir -p tree/scripts tree/src tree/build/release bin
 cp "$SOURCE/quickstart" tree/
-cp "$SOURCE"/src/data/prep* tree/src/data/
+cp -r "$SOURCE"/src/{data,prepare} tree/src/
 cp -r "$SOURCE/tasks" tree/
 ln -s "$NRES" tree/build/release/nres
 touch tree/build/release/build.ninja

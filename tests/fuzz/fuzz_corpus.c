@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "data/data.h"
-#include "data/prep.h"
+#include "prepare/prep.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/html_main.h"
-#include "data/prep.h"
+#include "prepare/html_main.h"
+#include "prepare/prep.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

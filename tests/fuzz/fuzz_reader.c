@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/flow.h"
-#include "data/prep.h"
+#include "prepare/flow.h"
+#include "prepare/prep.h"
 #include "memory_file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

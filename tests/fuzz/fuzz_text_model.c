@@ -1,7 +1,7 @@
 /* Any bytes as a fastText classifier: what passes the check is loaded and used without harm. */
 #include <stdlib.h>
 
-#include "data/text_model.h"
+#include "prepare/text_model.h"
 #include "memory_file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -1,8 +1,8 @@
 /* Any bytes as MediaWiki's markup: no crash; UTF-8 stays UTF-8. */
 #include <stdlib.h>
 
-#include "data/prep.h"
-#include "data/read_formats.h"
+#include "prepare/prep.h"
+#include "prepare/read_formats.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -2,9 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/dedup.h"
-#include "data/read_formats.h"
-#include "data/text_model.h"
+#include "prepare/dedup.h"
+#include "prepare/read_formats.h"
+#include "prepare/text_model.h"
 #include "testing.h"
 
 static void charset_is(const char *bytes, size_t n, const char *label, bool page, const char *name, const char *utf8)

@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "data/key_filter.h"
+#include "prepare/key_filter.h"
 #include "testing.h"
 
 #define FILE_NAME "filter.keys"

@@ -1,5 +1,5 @@
 /* The running text of pages: what is kept, what is left out, what is hostile. */
-#include "data/prep.h"
+#include "prepare/prep.h"
 #include "testing.h"
 
 static const char *const classes[] = {"howtoget"};

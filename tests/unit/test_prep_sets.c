@@ -1,5 +1,5 @@
 /* Cleaning and splitting of sets of documents, and their files. */
-#include "data/prep.h"
+#include "prepare/prep.h"
 #include "testing.h"
 
 #define FRENCH "La valeur est écrite dans le fichier lorsque le programme se termine."

@@ -1,5 +1,5 @@
 /* Characters, words, paragraphs and languages of text preparation. */
-#include "data/prep.h"
+#include "prepare/prep.h"
 #include "testing.h"
 
 static void plain_is(const char *in, const char *want)
