@@ -111,6 +111,19 @@ nr_status nr_write_file(const char *path, const void *data, size_t n, nr_error *
 /* To FOLDER/name. */
 nr_status nr_copy_file(const char *from, const char *folder, const char *name, nr_error *err);
 
+/* ---- paths.c: lists of paths ---- */
+
+typedef struct {
+    char **paths;
+    size_t count, cap;
+} nr_paths;
+void nr_paths_free(nr_paths *p);
+/* Adds a copy. */
+nr_status nr_paths_add(nr_paths *p, const char *path, nr_error *err);
+/* Adds the files below a folder whose names are wanted, in the order of their
+ * paths' bytes. Links are not followed; over 64 folders deep is refused. */
+nr_status nr_paths_walk(nr_paths *p, const char *folder, bool (*wanted)(const char *name), nr_error *err);
+
 /* ---- sha256.c ---- */
 typedef struct nr_sha256 nr_sha256;
 nr_sha256 *nr_sha256_new(void);

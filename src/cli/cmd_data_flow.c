@@ -134,7 +134,7 @@ static const char *set_steps(nr_pipeline_options *o, verb v)
 /* Tokens of the finished text, where training looks for them. */
 static nr_status tokenise(nr_error *err)
 {
-    nr_inputs parts = {0};
+    nr_paths parts = {0};
     nr_tokenizer *t = NULL;
     nr_tokens *tokens = NULL;
     nr_settings s;
@@ -147,7 +147,7 @@ static nr_status tokenise(nr_error *err)
     if (st == NR_OK && !json) printf("tokens\n  %-64s %14zu\n", "tokens", nr_tokens_total(tokens));
     nr_tokens_close(tokens);
     nr_tokenizer_close(t);
-    nr_inputs_free(&parts);
+    nr_paths_free(&parts);
     return st;
 }
 

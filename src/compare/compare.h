@@ -39,11 +39,6 @@ const nr_yaml *nr_yaml_find(const nr_yaml *y, const char *key);
 /* ---- recipe.c ---- */
 
 typedef struct {
-    char **paths;
-    size_t count;
-} nr_paths;
-
-typedef struct {
     char *name;            /* of its column */
     int domain;            /* NR_OLD, NR_NEW of train.h */
     nr_paths train, validation;

@@ -131,9 +131,14 @@ static nr_status take_path(const nr_recipe *r, const nr_yaml *y, bool maybe, cha
 static nr_status take_paths(const nr_recipe *r, const nr_yaml *y, nr_paths *p, nr_error *err)
 {
     size_t n = y->kind == 'l' ? y->count : 1;
-    NR_TRY(nr_alloc(&p->paths, n + 1, sizeof *p->paths, "paths", err));
-    for (size_t i = 0; i < n; i++) NR_TRY(take_path(r, y->kind == 'l' ? &y->items[i] : y, false, &p->paths[p->count++], err));
-    return NR_OK;
+    nr_status st = NR_OK;
+    for (size_t i = 0; i < n && st == NR_OK; i++) {
+        char *path = NULL;
+        st = take_path(r, y->kind == 'l' ? &y->items[i] : y, false, &path, err);
+        if (st == NR_OK) st = nr_paths_add(p, path, err);
+        free(path);
+    }
+    return st;
 }
 
 /* Names stand in file names, tables and JSON paths. */
@@ -359,8 +364,7 @@ static nr_status take_tasks(nr_recipe *r, const char *own, nr_error *err)
     if (!(v = nr_yaml_find(y, "data"))) return nr_recipe_fail(r, y->line, err, "tasks: data: expected the folder of the tasks' files, found nothing");
     NR_TRY(take_paths(r, v, &t->data, err));
     if ((v = nr_yaml_find(y, "path"))) NR_TRY(take_paths(r, v, &t->definitions, err));
-    else NR_TRY(nr_alloc(&t->definitions.paths, 1, sizeof *t->definitions.paths, "paths", err));
-    if (own && !(t->definitions.paths[t->definitions.count++] = nr_strdup(own))) return no_memory(r, err); /* take_paths leaves room for it */
+    if (own) NR_TRY(nr_paths_add(&t->definitions, own, err));
     if ((v = nr_yaml_find(y, "format"))) NR_TRY(nr_recipe_expand(r, v, &t->format, err));
     NR_TRY(take_size(r, y, "limit", &t->limit, err));
     NR_TRY(take_shots(r, y, err));
@@ -416,17 +420,11 @@ nr_status nr_recipe_load(nr_recipe *r, const char *path, const char *const *vari
     return st;
 }
 
-static void free_paths(nr_paths *p)
-{
-    for (size_t i = 0; i < p->count; i++) free(p->paths[i]);
-    free(p->paths);
-}
-
 void nr_recipe_free(nr_recipe *r)
 {
     for (size_t i = 0; i < r->text_count; i++) {
-        free_paths(&r->texts[i].train);
-        free_paths(&r->texts[i].validation);
+        nr_paths_free(&r->texts[i].train);
+        nr_paths_free(&r->texts[i].validation);
         free(r->texts[i].test);
         free(r->texts[i].name);
     }
@@ -440,9 +438,9 @@ void nr_recipe_free(nr_recipe *r)
     for (size_t i = 0; i < r->tasks.count; i++) free(r->tasks.list[i].name);
     free(r->tasks.list);
     free(r->tasks.format);
-    free_paths(&r->tasks.data);
-    free_paths(&r->tasks.definitions);
-    free_paths(&r->stands_on);
+    nr_paths_free(&r->tasks.data);
+    nr_paths_free(&r->tasks.definitions);
+    nr_paths_free(&r->stands_on);
     free(r->runs);
     free(r->rows);
     free(r->texts);

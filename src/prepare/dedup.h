@@ -6,7 +6,7 @@
 #include "prepare/key_filter.h"
 
 typedef struct {
-    const nr_inputs *inputs;
+    const nr_paths *inputs;
     const char *settings;    /* beside the inputs, as in nr_flow */
     const char *folder;      /* of the result; what is only needed meanwhile lies there too */
     size_t part_bytes;

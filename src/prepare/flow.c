@@ -48,7 +48,7 @@ static size_t part_limit(const nr_flow *f) { return f->part_bytes ? f->part_byte
 
 /* ---- the key ---- */
 
-nr_status nr_flow_key(const nr_inputs *in, const char *settings, char hex[65], nr_error *err)
+nr_status nr_flow_key(const nr_paths *in, const char *settings, char hex[65], nr_error *err)
 {
     nr_buffer b = {0};
     nr_buffer_printf(&b, "nres flow 1\n%s\n", settings);

@@ -42,17 +42,12 @@ void nr_record_clear(nr_record *r);
 
 /* ---- read.c: which files, and the records in them ---- */
 
-typedef struct {
-    char **paths;
-    size_t count, cap;
-} nr_inputs;
 /* Files as named, folders as their readable files in the order of their names.
  * Of a prepared text (a folder with manifest.json) only the text is read, and
  * an unfinished one is refused. Links inside folders are not followed. */
-nr_status nr_inputs_find(nr_inputs *in, const char *const *paths, size_t count, nr_error *err);
+nr_status nr_inputs_find(nr_paths *in, const char *const *paths, size_t count, nr_error *err);
 /* The parts that a complete flow wrote into a folder, in order. */
-nr_status nr_inputs_parts(nr_inputs *in, const char *folder, nr_error *err);
-void nr_inputs_free(nr_inputs *in);
+nr_status nr_inputs_parts(nr_paths *in, const char *folder, nr_error *err);
 
 typedef struct {
     const char *field;    /* of JSON rows that holds the text; NULL: "text" */
@@ -109,7 +104,7 @@ nr_status nr_step_quality(const void *self, nr_record *r, nr_counts *c, nr_error
 /* ---- flow.c ---- */
 
 typedef struct {
-    const nr_inputs *inputs;
+    const nr_paths *inputs;
     const char *settings;   /* one line: everything beside the inputs that decides the result */
     nr_step steps[6];
     size_t step_count;
@@ -130,7 +125,7 @@ typedef struct {
  * other settings or inputs is refused. size may be NULL. */
 nr_status nr_flow_run(const nr_flow *f, nr_counts *counts, nr_flow_size *size, const nr_listener *l, nr_error *err);
 /* What decides the result of a flow as a hash: inputs (names, sizes, times) and settings. */
-nr_status nr_flow_key(const nr_inputs *in, const char *settings, char hex[65], nr_error *err);
+nr_status nr_flow_key(const nr_paths *in, const char *settings, char hex[65], nr_error *err);
 /* One row of JSON with its newline; false: not UTF-8 or out of memory. */
 bool nr_record_write(nr_buffer *out, const nr_record *r);
 

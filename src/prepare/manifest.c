@@ -11,7 +11,7 @@
 
 #define FORMAT 1
 
-static json_t *source_list(const nr_inputs *in, const nr_flow_state *s)
+static json_t *source_list(const nr_paths *in, const nr_flow_state *s)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < in->count; i++) {

@@ -39,10 +39,10 @@ typedef struct {
     nr_step quality_step;
     nr_dedup_filter once;  /* its filter: NULL where repeats are looked for in two passes, or not */
     nr_filter_facts facts;
-    nr_inputs inputs;      /* of the first pass */
+    nr_paths inputs;       /* of the first pass */
     char *settings, *text, *work, *first; /* first: the first pass's folder */
     char key[65];
-    nr_inputs between;     /* parts of the pass before */
+    nr_paths between;      /* parts of the pass before */
     char *before;          /* its folder */
     int lock;              /* descriptor of the result's folder */
 } pipeline;
@@ -94,7 +94,7 @@ static nr_status pass_folder(const pipeline *p, const char *name, bool last, cha
 /* What a pass wrote is what the next one reads. */
 static nr_status end_pass(pipeline *p, char *folder)
 {
-    nr_inputs_free(&p->between);
+    nr_paths_free(&p->between);
     free(p->before);
     p->before = folder;
     return nr_inputs_parts(&p->between, folder, p->err);
@@ -240,8 +240,8 @@ nr_status nr_pipeline_run(const nr_pipeline_options *o, nr_counts *counts, const
     nr_text_model_close(p.language);
     nr_text_model_close(p.quality);
     nr_filter_close(p.once.filter);
-    nr_inputs_free(&p.inputs);
-    nr_inputs_free(&p.between);
+    nr_paths_free(&p.inputs);
+    nr_paths_free(&p.between);
     free(p.settings);
     free(p.text);
     free(p.work);

@@ -39,7 +39,7 @@ nr_status nr_pipeline_run(const nr_pipeline_options *o, nr_counts *counts, const
 /* manifest.c: sources, settings, counts and parts of a result. */
 typedef struct {
     const char *key, *settings;
-    const nr_inputs *inputs;
+    const nr_paths *inputs;
     const char *source_folder; /* whose state knows the hashes of the inputs */
     const char *text_folder;   /* whose state knows the parts */
     const nr_filter_facts *filter; /* NULL: there was none */

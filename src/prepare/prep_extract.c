@@ -1,48 +1,11 @@
 /*
- * prep_extract.c - files and folders of HTML, plain text and JSONL to
- * documents. Folders are walked in the order of their sorted paths; links are
- * not followed, so that a tree with loops or doubles is read once.
+ * prep_extract.c - files and folders of HTML, plain text and JSONL to documents.
  */
-#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 
 #include "prepare/prep.h"
-
-#define MAX_FOLDERS 64 /* deep */
-
-typedef struct {
-    char **items;
-    size_t count, cap;
-} path_list;
-
-static void paths_free(path_list *p)
-{
-    for (size_t i = 0; i < p->count; i++) free(p->items[i]);
-    free(p->items);
-    *p = (path_list){0};
-}
-
-/* Takes over the path, NULL included. */
-static nr_status paths_add(path_list *p, char *path, nr_error *err)
-{
-    if (path && p->count == p->cap) {
-        size_t cap = p->cap ? p->cap * 2 : 256;
-        char **items = realloc(p->items, cap * sizeof *items);
-        if (items) {
-            p->items = items;
-            p->cap = cap;
-        } else {
-            free(path);
-            path = NULL;
-        }
-    }
-    if (!path) return nr_fail(err, NR_E_MEMORY, "extract: out of memory for the list of files");
-    p->items[p->count++] = path;
-    return NR_OK;
-}
 
 static bool ends_with(const char *s, const char *end)
 {
@@ -63,34 +26,7 @@ static nr_extract_kind kind_of(const char *path)
     return NR_EXTRACT_AUTO;
 }
 
-static nr_status walk_folder(path_list *files, const char *folder, size_t depth, nr_error *err)
-{
-    nr_status st = NR_OK;
-    if (depth > MAX_FOLDERS) return nr_fail(err, NR_E_UNSUPPORTED, "%s: folders nested over %d deep", folder, MAX_FOLDERS);
-    DIR *d = opendir(folder);
-    if (!d) return nr_fail_errno(err, "can't open the folder", folder);
-    for (struct dirent *e; st == NR_OK && (e = readdir(d));) {
-        struct stat info;
-        if (e->d_name[0] == '.') continue;
-        char *path = nr_path_join(folder, e->d_name);
-        if (!path || lstat(path, &info) != 0) {
-            st = path ? nr_fail_errno(err, "can't look at", path)
-                      : nr_fail(err, NR_E_MEMORY, "extract: out of memory for the list of files");
-            free(path);
-        } else if (S_ISDIR(info.st_mode)) {
-            st = walk_folder(files, path, depth + 1, err);
-            free(path);
-        } else if (S_ISREG(info.st_mode) && kind_of(path) != NR_EXTRACT_AUTO) {
-            st = paths_add(files, path, err);
-        } else {
-            free(path);
-        }
-    }
-    closedir(d);
-    return st;
-}
-
-static int by_bytes(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+static bool known(const char *name) { return kind_of(name) != NR_EXTRACT_AUTO; }
 
 /* ---- one document ---- */
 
@@ -249,23 +185,22 @@ nr_status nr_extract(nr_prose_set *out, const char *const *paths, size_t count, 
     job j = {.out = out, .options = o, .counts = counts, .err = err ? err : &own};
     nr_status st = NR_OK;
     for (size_t i = 0; i < count && st == NR_OK; i++) {
-        path_list files = {0};
+        nr_paths files = {0};
         const char *slash = strrchr(paths[i], '/');
         if (nr_path_is_folder(paths[i])) {
-            st = walk_folder(&files, paths[i], 0, j.err);
+            st = nr_paths_walk(&files, paths[i], known, j.err);
             size_t root = strlen(paths[i]);
             while (root > 0 && paths[i][root - 1] == '/') root--;
-            if (st == NR_OK && files.count > 1) qsort(files.items, files.count, sizeof *files.items, by_bytes);
             for (size_t k = 0; k < files.count && st == NR_OK; k++) {
-                const char *source = files.items[k] + root;
+                const char *source = files.paths[k] + root;
                 while (*source == '/') source++;
                 st = nr_stopped(l) ? nr_fail(j.err, NR_E_INTERRUPTED, "extract: interrupted; nothing was written")
-                                   : extract_file(&j, files.items[k], source, l);
+                                   : extract_file(&j, files.paths[k], source, l);
             }
         } else {
             st = extract_file(&j, paths[i], slash ? slash + 1 : paths[i], l);
         }
-        paths_free(&files);
+        nr_paths_free(&files);
     }
     return st;
 }

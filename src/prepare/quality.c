@@ -73,7 +73,7 @@ static nr_status read_side(trainer *t, const char *const *paths, size_t count, c
                            const nr_listener *l, nr_error *err)
 {
     nr_read_options read = {.field = t->training->field};
-    nr_inputs in;
+    nr_paths in;
     nr_counts unused = {0};
     t->label = label;
     t->count = trained;
@@ -83,7 +83,7 @@ static nr_status read_side(trainer *t, const char *const *paths, size_t count, c
                  .user = t, .title = "reading"};
     nr_status st = nr_flow_run(&f, &unused, NULL, l, err);
     nr_counts_free(&unused);
-    nr_inputs_free(&in);
+    nr_paths_free(&in);
     if (st == NR_OK && *trained == 0) st = nr_fail(err, NR_E_FORMAT, "quality: expected documents that are %s, found none to train on", label);
     return st;
 }

@@ -3,16 +3,13 @@
  * of JSON, pages, plain text. A page is a file; plain text is cut into
  * documents at empty lines so that no file is too long to hold.
  */
-#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 
 #include "prepare/flow_state.h"
 #include "prepare/read_formats.h"
 
-#define MAX_FOLDERS 64
 #define ROW_BYTES ((size_t)64 << 20)
 #define TEXT_BYTES ((size_t)4 << 20) /* a document of plain text that is longer ends at the next empty line */
 
@@ -44,28 +41,6 @@ void nr_record_free(nr_record *r)
 
 /* ---- which files ---- */
 
-void nr_inputs_free(nr_inputs *in)
-{
-    for (size_t i = 0; i < in->count; i++) free(in->paths[i]);
-    free(in->paths);
-    *in = (nr_inputs){0};
-}
-
-static nr_status inputs_add(nr_inputs *in, const char *path, nr_error *err)
-{
-    if (in->count == in->cap) {
-        size_t cap = in->cap ? in->cap * 2 : 64;
-        char **more = realloc(in->paths, cap * sizeof *more);
-        if (!more) return nr_fail(err, NR_E_MEMORY, "files: out of memory for %zu names", cap);
-        in->paths = more;
-        in->cap = cap;
-    }
-    char *copy = nr_strdup(path);
-    if (!copy) return nr_fail(err, NR_E_MEMORY, "%s: out of memory", path);
-    in->paths[in->count++] = copy;
-    return NR_OK;
-}
-
 /* Whether one of the last parts of the name says a kind that can be read: a.warc.gz, index.html.fr */
 static bool readable_name(const char *name)
 {
@@ -78,34 +53,8 @@ static bool readable_name(const char *name)
     return false;
 }
 
-static nr_status walk(nr_inputs *in, const char *folder, int depth, nr_error *err)
-{
-    nr_status st = NR_OK;
-    if (depth > MAX_FOLDERS) return nr_fail(err, NR_E_UNSUPPORTED, "%s: folders nested over %d deep", folder, MAX_FOLDERS);
-    DIR *d = opendir(folder);
-    if (!d) return nr_fail_errno(err, "can't open the folder", folder);
-    for (struct dirent *e; st == NR_OK && (e = readdir(d));) {
-        struct stat info;
-        if (e->d_name[0] == '.') continue;
-        char *path = nr_path_join(folder, e->d_name);
-        if (!path)
-            st = nr_fail(err, NR_E_MEMORY, "%s: out of memory", folder);
-        else if (lstat(path, &info) != 0)
-            st = nr_fail_errno(err, "can't look at", path);
-        else if (S_ISDIR(info.st_mode))
-            st = walk(in, path, depth + 1, err);
-        else if (S_ISREG(info.st_mode) && readable_name(e->d_name))
-            st = inputs_add(in, path, err);
-        free(path);
-    }
-    closedir(d);
-    return st;
-}
-
-static int by_bytes(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
-
 /* A folder's files; of a prepared text its text alone. */
-static nr_status add_folder(nr_inputs *in, const char *folder, nr_error *err)
+static nr_status add_folder(nr_paths *in, const char *folder, nr_error *err)
 {
     char *manifest = nr_path_join(folder, "manifest.json"), *text = nr_path_join(folder, "text"), *work = nr_path_join(folder, "work");
     nr_status st = NR_OK;
@@ -116,41 +65,40 @@ static nr_status add_folder(nr_inputs *in, const char *folder, nr_error *err)
     else if (nr_path_is_folder(work) && !nr_path_exists(manifest))
         st = nr_fail(err, NR_E_MISMATCH, "%s: a text whose preparation isn't finished; finish it first", folder);
     else
-        st = walk(in, folder, 0, err);
+        st = nr_paths_walk(in, folder, readable_name, err);
     free(manifest);
     free(text);
     free(work);
     return st;
 }
 
-nr_status nr_inputs_parts(nr_inputs *in, const char *folder, nr_error *err)
+nr_status nr_inputs_parts(nr_paths *in, const char *folder, nr_error *err)
 {
     for (size_t i = 0;; i++) {
         char *path = nr_flow_part_path(folder, i);
         if (!path) return nr_fail(err, NR_E_MEMORY, "%s: out of memory", folder);
         bool there = nr_path_exists(path);
-        nr_status st = there ? inputs_add(in, path, err) : NR_OK;
+        nr_status st = there ? nr_paths_add(in, path, err) : NR_OK;
         free(path);
         if (st != NR_OK || !there) return st;
     }
 }
 
-nr_status nr_inputs_find(nr_inputs *in, const char *const *paths, size_t count, nr_error *err)
+nr_status nr_inputs_find(nr_paths *in, const char *const *paths, size_t count, nr_error *err)
 {
-    *in = (nr_inputs){0};
+    *in = (nr_paths){0};
     nr_status st = NR_OK;
     for (size_t i = 0; i < count && st == NR_OK; i++) {
         size_t first = in->count;
         if (!nr_path_is_folder(paths[i])) {
-            st = nr_path_exists(paths[i]) ? inputs_add(in, paths[i], err) : nr_fail(err, NR_E_IO, "%s: no such file or folder", paths[i]);
+            st = nr_path_exists(paths[i]) ? nr_paths_add(in, paths[i], err) : nr_fail(err, NR_E_IO, "%s: no such file or folder", paths[i]);
             continue;
         }
         st = add_folder(in, paths[i], err);
         if (st == NR_OK && in->count == first)
             st = nr_fail(err, NR_E_IO, "%s: expected files to read (.warc .wet .html .xml .jsonl .txt), found none", paths[i]);
-        if (in->count > first) qsort(in->paths + first, in->count - first, sizeof *in->paths, by_bytes);
     }
-    if (st != NR_OK) nr_inputs_free(in);
+    if (st != NR_OK) nr_paths_free(in);
     return st;
 }
 

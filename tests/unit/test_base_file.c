@@ -182,6 +182,36 @@ static void folders_are_made_and_removed(void **state)
     free(deep), free(file), free(link), free(outside), free(blocked), free(a);
 }
 
+static bool is_text(const char *name) { return strstr(name, ".txt") != NULL; }
+
+static void walk_takes_what_is_wanted_in_order(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"w/b.txt", "w/a/z.txt", "w/a.txt", "w/a/y.bin", "w/.hidden.txt", "w/.git/x.txt"};
+    static const char *const want[] = {"w/a.txt", "w/a/z.txt", "w/b.txt"};
+    nr_error err;
+    nr_paths found = {0};
+    char *top = nr_path_join(folder, "w"), *link = nr_path_join(folder, "w/a/link.txt");
+    for (size_t i = 0; i < NR_COUNT(names); i++) {
+        char *path = nr_path_join(folder, names[i]), *slash = strrchr(path, '/');
+        *slash = '\0';
+        assert_int_equal(nr_make_folders(path, &err), NR_OK);
+        *slash = '/';
+        assert_int_equal(nr_write_file(path, "x", 1, &err), NR_OK);
+        free(path);
+    }
+    assert_int_equal(symlink("..", link), 0);
+    assert_int_equal(nr_paths_add(&found, "first", &err), NR_OK); /* what is there stays in front */
+    assert_int_equal(nr_paths_walk(&found, top, is_text, &err), NR_OK);
+    assert_int_equal(found.count, 1 + NR_COUNT(want));
+    assert_string_equal(found.paths[0], "first");
+    for (size_t i = 0; i < NR_COUNT(want); i++) assert_string_equal(found.paths[1 + i] + strlen(folder) + 1, want[i]);
+    nr_paths_free(&found);
+    assert_int_equal(nr_remove_folder(top, &err), NR_OK);
+    assert_int_equal(nr_paths_walk(&found, top, is_text, &err), NR_E_IO);
+    free(top), free(link);
+}
+
 static void join_uses_one_slash(void **state)
 {
     (void)state;
@@ -199,6 +229,7 @@ int main(void)
         cmocka_unit_test(writer_replaces_at_commit_only), cmocka_unit_test(writer_steps_over_leftovers),
         cmocka_unit_test(full_disk_keeps_the_old_file),   cmocka_unit_test(writer_needs_its_folder),
         cmocka_unit_test(folders_are_made_and_removed),   cmocka_unit_test(join_uses_one_slash),
+        cmocka_unit_test(walk_takes_what_is_wanted_in_order),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
