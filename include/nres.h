@@ -310,6 +310,13 @@ void nr_extension_switch(nr_extension *e, bool on);
  * the caller's and must outlive e. NULL: e runs alone, as it did before. Each
  * has its own switch. */
 nr_status nr_extension_stand_on(nr_extension *e, nr_extension *below, nr_error *err);
+/* What e stands on, or NULL. */
+nr_extension *nr_extension_below(const nr_extension *e);
+/* Loads extensions that run together, each standing on the one before it; *top is the last, or NULL without any. */
+nr_status nr_extension_load_stack(nr_extension **top, const nr_model *m, const char *const *folders, size_t count,
+                                  bool allow_other, nr_error *err);
+/* Closes it and all it stands on. */
+void nr_extension_close_stack(nr_extension *top);
 /* Method, settings, weights and share as JSON; malloc'ed, the caller frees. */
 char *nr_extension_describe(const nr_extension *e);
 /* Only to run it: rows whose gate is within the threshold of 0 leave out their

@@ -2,7 +2,6 @@
  * cmd_export.c - nres export: a model, with an extension or without, in another
  * program's format.
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
@@ -39,30 +38,18 @@ static size_t place_of(const char *word, const char *const *list, size_t count)
     return i;
 }
 
-static nr_status load_all(nr_extension **all, const nr_model *m, nr_error *err)
-{
-    for (size_t i = 0; i < extensions.count; i++) {
-        NR_TRY(nr_extension_load(&all[i], m, extensions.items[i], allow_other, err));
-        if (i > 0) NR_TRY(nr_extension_stand_on(all[i], all[i - 1], err));
-    }
-    return NR_OK;
-}
-
 static nr_status export(nr_export_type as, bool peft, nr_error *err)
 {
     nr_model *m = NULL;
-    nr_extension **all = NULL;
+    nr_extension *last = NULL;
     nr_status st;
     nr_model_options opt = {.compute = NR_COMPUTE_FP32, .use = NR_USE_WEIGHTS, .hub_folder = nr_cli_hub_folder()};
     nr_export_options how = {.type = as, .shard_bytes = shard ? shard * 1000000 : SIZE_MAX};
-    NR_GO(nr_alloc(&all, extensions.count + 1, sizeof *all, "extensions", err));
     NR_GO(nr_model_open(&m, model, &opt, err));
-    NR_GO(load_all(all, m, err));
-    nr_extension *last = extensions.count ? all[extensions.count - 1] : NULL;
+    NR_GO(nr_extension_load_stack(&last, m, extensions.items, extensions.count, allow_other, err));
     st = peft ? nr_extension_save_peft(last, output, err) : nr_model_export(m, last, output, &how, nr_cli_listener(quiet), err);
 done:
-    for (size_t i = 0; all && i < extensions.count; i++) nr_extension_close(all[i]);
-    free(all);
+    nr_extension_close_stack(last);
     nr_model_close(m);
     return st;
 }

@@ -1,7 +1,6 @@
 /* opened.c - model, tokenizer and extensions of a command, from its options. */
 #include "cli/opened.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 static nr_status frozen_of(nr_frozen *f, const char *name, nr_error *err)
@@ -24,13 +23,8 @@ static nr_status tune(const nr_opened *o, nr_extension *e, nr_error *err)
 
 static nr_status load_all(nr_opened *o, nr_error *err)
 {
-    NR_TRY(nr_alloc(&o->all, o->extension_paths.count + 1, sizeof *o->all, "extensions", err));
-    for (size_t i = 0; i < o->extension_paths.count; i++) {
-        NR_TRY(nr_extension_load(&o->all[i], o->model, o->extension_paths.items[i], o->allow_other, err));
-        NR_TRY(tune(o, o->all[i], err));
-        if (i > 0) NR_TRY(nr_extension_stand_on(o->all[i], o->all[i - 1], err));
-        o->extension = o->all[i];
-    }
+    NR_TRY(nr_extension_load_stack(&o->extension, o->model, o->extension_paths.items, o->extension_paths.count, o->allow_other, err));
+    for (nr_extension *e = o->extension; e; e = nr_extension_below(e)) NR_TRY(tune(o, e, err));
     return NR_OK;
 }
 
@@ -59,13 +53,12 @@ nr_status nr_opened_open(nr_opened *o, nr_error *err)
 
 void nr_opened_switch(const nr_opened *o, bool on)
 {
-    for (size_t i = 0; i < o->extension_paths.count; i++) nr_extension_switch(o->all[i], on);
+    for (nr_extension *e = o->extension; e; e = nr_extension_below(e)) nr_extension_switch(e, on);
 }
 
 void nr_opened_close(nr_opened *o)
 {
-    for (size_t i = 0; o->all && i < o->extension_paths.count; i++) nr_extension_close(o->all[i]);
-    free(o->all);
+    nr_extension_close_stack(o->extension);
     nr_tokenizer_close(o->tokenizer);
     nr_model_close(o->model);
 }

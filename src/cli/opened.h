@@ -18,7 +18,6 @@ typedef struct {
     nr_model *model;
     nr_tokenizer *tokenizer;
     nr_extension *extension; /* the last, which stands on the others; NULL without a path */
-    nr_extension **all;      /* (extension_paths) */
 } nr_opened;
 nr_status nr_opened_open(nr_opened *o, nr_error *err);
 void nr_opened_close(nr_opened *o);

@@ -29,6 +29,39 @@ nr_status nr_extension_stand_on(nr_extension *e, nr_extension *below, nr_error *
     return NR_OK;
 }
 
+nr_extension *nr_extension_below(const nr_extension *e) { return e->below; }
+
+void nr_extension_close_stack(nr_extension *top)
+{
+    for (nr_extension *below; top; top = below) {
+        below = top->below;
+        nr_extension_close(top);
+    }
+}
+
+nr_status nr_extension_load_stack(nr_extension **top, const nr_model *m, const char *const *folders, size_t count, bool allow_other,
+                                  nr_error *err)
+{
+    nr_status st = NR_OK;
+    nr_extension *e;
+    *top = NULL;
+    for (size_t i = 0; i < count; i++) {
+        NR_GO(nr_extension_load(&e, m, folders[i], allow_other, err));
+        st = nr_extension_stand_on(e, *top, err);
+        if (st != NR_OK) {
+            nr_extension_close(e);
+            goto done;
+        }
+        *top = e;
+    }
+done:
+    if (st != NR_OK) {
+        nr_extension_close_stack(*top);
+        *top = NULL;
+    }
+    return st;
+}
+
 nr_status nr_extension_file_hash(char hex[65], const char *folder, nr_error *err)
 {
     nr_map m;

@@ -95,21 +95,9 @@ static nr_status check_context(const nr_model *m, const nr_settings *s, nr_error
                    m->file->path, s->context);
 }
 
-/* The shapes of what the extension stands on. */
-static nr_status stand_on(nr_extension *e, nr_extension *below[NR_STACK_MAX], const nr_model *shapes, const nr_run *run, nr_error *err)
-{
-    size_t n = run->stands_on.count;
-    if (n >= NR_STACK_MAX) return nr_fail(err, NR_E_USAGE, "extensions: expected at most %d together, found %zu", NR_STACK_MAX, n + 1);
-    for (size_t i = 0; i < n; i++) {
-        NR_TRY(nr_extension_load(&below[i], shapes, run->stands_on.paths[i], false, err));
-        if (i > 0) NR_TRY(nr_extension_stand_on(below[i], below[i - 1], err));
-    }
-    return n > 0 ? nr_extension_stand_on(e, below[n - 1], err) : NR_OK;
-}
-
 nr_status nr_plan_make(nr_plan *plan, const nr_model *shapes, const nr_run *run, const nr_settings *s, nr_error *err)
 {
-    nr_extension *e, *below[NR_STACK_MAX] = {NULL}, *all[NR_STACK_MAX];
+    nr_extension *e, *below, *all[NR_STACK_MAX];
     nr_pass_plan pass = {0};
     size_t B, real = shapes->ops->real_size, ranks = nr_cluster_size(run->cluster);
     NR_TRY(nr_train_share_batch(&B, s, ranks, false, err));
@@ -117,7 +105,8 @@ nr_status nr_plan_make(nr_plan *plan, const nr_model *shapes, const nr_run *run,
     NR_TRY(check_context(shapes, s, err));
     NR_TRY(nr_extension_new(&e, shapes, s, err));
     nr_pass_options opt = nr_train_pass_options(s, B);
-    nr_status st = stand_on(e, below, shapes, run, err);
+    nr_status st = nr_extension_load_stack(&below, shapes, run->stands_on.paths, run->stands_on.count, false, err);
+    if (st == NR_OK) st = nr_extension_stand_on(e, below, err);
     if (st == NR_OK && nr_pass_plan_for(&pass, shapes, all, nr_extension_stack(e, all), &opt) != NR_OK)
         st = nr_fail(err, NR_E_USAGE, "plan: a pass of %zu rows of %zu tokens can't be laid out", B, s->context);
     if (st == NR_OK) {
@@ -128,7 +117,7 @@ nr_status nr_plan_make(nr_plan *plan, const nr_model *shapes, const nr_run *run,
                                                     nr_train_yields(s, e) ? e : NULL);
         plan->activation_bytes = pass.total + nr_validation_bytes(shapes, s, B, ranks);
         plan->extension_bytes = extension_bytes(e);
-        for (size_t i = 0; i < run->stands_on.count; i++) plan->extension_bytes += extension_bytes(below[i]) - below[i]->weights * real; /* no gradients */
+        for (const nr_extension *b = below; b; b = b->below) plan->extension_bytes += extension_bytes(b) - b->weights * real; /* no gradients */
         plan->disk_bytes = disk_bytes(run, s, e->weights, real, shapes->config->V, e->method->anchored);
         plan->seconds = seconds_of(shapes, s, e, B);
         add_ranks(plan, s, e, real, ranks);
@@ -136,7 +125,7 @@ nr_status nr_plan_make(nr_plan *plan, const nr_model *shapes, const nr_run *run,
         plan->total_bytes += plan->optimizer_bytes + plan->exchange_bytes;
     }
     nr_extension_close(e);
-    for (size_t i = 0; i < NR_STACK_MAX; i++) nr_extension_close(below[i]);
+    nr_extension_close_stack(below);
     return st;
 }
 

@@ -108,8 +108,7 @@ struct nr_trainer {
     nr_model *model;
     nr_tokenizer *tokenizer;
     nr_extension *e;
-    nr_extension *below[NR_STACK_MAX]; /* what it stands on, frozen */
-    size_t below_count;
+    nr_extension *below;     /* what it stands on, frozen */
     nr_tokens *tokens[4];    /* training old, new; validation old, new (NULL: split off training) */
     nr_rows *train[2], *valid[2];
     nr_pass *pass;

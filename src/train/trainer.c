@@ -136,7 +136,7 @@ static nr_status extend_model(nr_trainer *t, nr_error *err)
     NR_TRY(nr_extension_new(&t->e, t->model, &t->s, err));
     if (nr_train_yields(&t->s, t->e)) NR_TRY(nr_model_yield(t->model, t->e, err));
     NR_TRY(nr_extension_train(t->e, err));
-    if (t->below_count > 0) NR_TRY(nr_extension_stand_on(t->e, t->below[t->below_count - 1], err));
+    NR_TRY(nr_extension_stand_on(t->e, t->below, err));
     nr_extension *all[NR_STACK_MAX];
     size_t count = nr_extension_stack(t->e, all);
     nr_pass_options pass = nr_train_pass_options(&t->s, t->B);
@@ -147,14 +147,10 @@ static nr_status extend_model(nr_trainer *t, nr_error *err)
 /* What the new extension stands on. */
 static nr_status open_below(nr_trainer *t, const nr_run *run, nr_error *err)
 {
-    if (run->stands_on.count >= NR_STACK_MAX)
-        return nr_fail(err, NR_E_USAGE, "extensions: expected at most %d together, found %zu", NR_STACK_MAX, run->stands_on.count + 1);
-    for (size_t i = 0; i < run->stands_on.count; i++) {
-        NR_TRY(nr_extension_load(&t->below[i], t->model, run->stands_on.paths[i], false, err));
-        t->below_count = i + 1;
-        if (i > 0) NR_TRY(nr_extension_stand_on(t->below[i], t->below[i - 1], err));
-        nr_train_say(t, "it stands on %s: %s, frozen", run->stands_on.paths[i], t->below[i]->method->name);
-    }
+    nr_extension *all[NR_STACK_MAX];
+    NR_TRY(nr_extension_load_stack(&t->below, t->model, run->stands_on.paths, run->stands_on.count, false, err));
+    size_t count = nr_extension_stack(t->below, all);
+    for (size_t i = 0; i < count; i++) nr_train_say(t, "it stands on %s: %s, frozen", run->stands_on.paths[i], all[i]->method->name);
     return NR_OK;
 }
 
@@ -586,7 +582,7 @@ void nr_trainer_close(nr_trainer *t)
     }
     for (int i = 0; i < 4; i++) nr_tokens_close(t->tokens[i]);
     nr_extension_close(t->e);
-    for (size_t i = 0; i < t->below_count; i++) nr_extension_close(t->below[i]);
+    nr_extension_close_stack(t->below);
     nr_model_close(t->model);
     nr_tokenizer_close(t->tokenizer);
     nr_exchange_free(&t->exchange);
