@@ -86,6 +86,7 @@ void nr_map_forget(const nr_map *m);
 bool nr_path_is_folder(const char *path);
 bool nr_path_exists(const char *path);
 char *nr_path_join(const char *a, const char *b); /* malloc'ed */
+char *nr_path_trim(const char *path); /* DIR/ is DIR; malloc'ed */
 nr_status nr_make_folders(const char *path, nr_error *err);
 /* Removes a folder and what is in it; links are removed, not followed. One that
  * isn't there is no error. */

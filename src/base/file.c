@@ -82,6 +82,13 @@ char *nr_path_join(const char *a, const char *b)
     return nr_format("%s%s%s", a, n == 0 || a[n - 1] == '/' ? "" : "/", b);
 }
 
+char *nr_path_trim(const char *path)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') n--;
+    return nr_format("%.*s", (int)n, path);
+}
+
 nr_status nr_make_folders(const char *path, nr_error *err)
 {
     char *copy = nr_strdup(path);

@@ -320,21 +320,13 @@ static nr_status write_folder(job *j, const nr_export_options *opt, nr_error *er
     return write_weights(j, opt->shard_bytes ? opt->shard_bytes : DEFAULT_SHARD, err);
 }
 
-/* DIR/ is DIR. */
-static char *without_slashes(const char *folder)
-{
-    size_t n = strlen(folder);
-    while (n > 1 && folder[n - 1] == '/') n--;
-    return nr_format("%.*s", (int)n, folder);
-}
-
 nr_status nr_model_export(const nr_model *m, nr_extension *e, const char *folder, const nr_export_options *opt, const nr_listener *l,
                           nr_error *err)
 {
     static const nr_dtype types[] = {[NR_EXPORT_FP32] = NR_F32, [NR_EXPORT_BF16] = NR_BF16, [NR_EXPORT_FP16] = NR_F16};
     job j = {.m = m, .type = types[opt->type], .listener = l};
     nr_status st;
-    char *to = without_slashes(folder), *temporary = to ? nr_format("%s.%ld.tmp", to, (long)getpid()) : NULL;
+    char *to = nr_path_trim(folder), *temporary = to ? nr_format("%s.%ld.tmp", to, (long)getpid()) : NULL;
     j.folder = temporary;
     if (!temporary) {
         st = nr_fail(err, NR_E_MEMORY, "%s: out of memory", folder);

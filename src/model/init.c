@@ -98,9 +98,12 @@ nr_status nr_model_init(const char *config_json, const char *tokenizer_json, con
     weights w = {.seed = seed, .range = 0.02};
     json_t *j = NULL;
     nr_status st;
-    char *temporary = nr_format("%s.%ld.tmp", folder, (long)getpid());
-    if (!temporary) return nr_fail(err, NR_E_MEMORY, "%s: not enough memory", folder);
-    if (nr_path_exists(folder)) {
+    char *to = nr_path_trim(folder), *temporary = to ? nr_format("%s.%ld.tmp", to, (long)getpid()) : NULL;
+    if (!temporary) {
+        st = nr_fail(err, NR_E_MEMORY, "%s: not enough memory", folder);
+        goto done;
+    }
+    if (nr_path_exists(to)) {
         st = nr_fail(err, NR_E_IO, "%s: exists already", folder);
         goto done;
     }
@@ -109,9 +112,9 @@ nr_status nr_model_init(const char *config_json, const char *tokenizer_json, con
     NR_GO(nr_json_double(j, "initializer_range", false, &w.range, config_json, err));
     NR_GO(add_all(&w, &c, err));
     NR_GO(write_folder(temporary, config_json, tokenizer_json, &w, err));
-    if (rename(temporary, folder) != 0) st = nr_fail_errno(err, "can't be made", folder);
+    st = nr_rename_folder(temporary, to, err);
 done:
-    if (st != NR_OK && nr_path_exists(temporary)) nr_remove_folder(temporary, NULL);
+    if (st != NR_OK && temporary && nr_path_exists(temporary)) nr_remove_folder(temporary, NULL);
     for (size_t i = 0; i < w.count; i++) {
         free(w.tensors[i].name);
         free((void *)w.tensors[i].data);
@@ -120,5 +123,6 @@ done:
     free(c.chat_template);
     json_decref(j);
     free(temporary);
+    free(to);
     return st;
 }

@@ -1,7 +1,7 @@
 # nres bench: every test on a random model, tables within 80 columns, figures that add up.
 . "${SOURCE:?}/tests/cli/lib.sh"
 
-expect 0 "$NRES" init --config "$SOURCE/tests/fixtures/tiny/config.json" --tokenizer "$SOURCE/tests/fixtures/tiny/tokenizer.json" -o model -s 3
+expect 0 "$NRES" init --config "$SOURCE/tests/fixtures/tiny/config.json" --tokenizer "$SOURCE/tests/fixtures/tiny/tokenizer.json" -o model/ -s 3 # as model
 small="--batch-size 4 --context 16 --width 8 -p 12 -n 3 -r 2"
 expect 0 "$NRES" bench -m model $small --profile -q
 for text in 'GFLOP/s' 'train ' 'forward ' 'prompt ' 'generate, extended' 'adamw' 'linear_back_weight' 'between operations' 'peak memory'; do
