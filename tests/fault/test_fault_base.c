@@ -3,9 +3,7 @@
  * comes back as one error, loses no memory (address sanitizer, valgrind) and
  * leaves the file that was there as it was.
  */
-#include "base/base.h"
-#include "fault/fault.h"
-#include "testing.h"
+#include "fault/sweep.h"
 
 void *__real_malloc(size_t n);
 
@@ -32,27 +30,6 @@ static size_t size_of_file(void)
     size_t n = m.size;
     nr_map_close(&m);
     return n;
-}
-
-/* Runs work with its n-th fallible call failing, for every n there is. */
-static void sweep(nr_status (*work)(nr_error *err), long at_least)
-{
-    long n = 0;
-    for (;; n++) {
-        nr_error err = {0};
-        fault_arm(n);
-        nr_status st = work(&err);
-        bool failed = fault_disarm();
-        if (!failed) {
-            assert_int_equal(st, NR_OK);
-            break;
-        }
-        if (st != NR_E_MEMORY && st != NR_E_IO) fail_msg("failure %ld came back as %d: %s", n, st, err.message);
-        assert_int_equal(err.status, st);
-        assert_true(err.message[0] != '\0');
-        assert_true(n < 10000);
-    }
-    assert_true(n >= at_least);
 }
 
 static nr_status save(nr_error *err)
@@ -87,9 +64,9 @@ static void json_through_a_file(void **state)
 {
     (void)state;
     json_set_alloc_funcs(malloc, free);
-    sweep(save, 100);
+    sweep(save, NULL, 100);
     json_set_alloc_funcs(__real_malloc, free);
-    sweep(load, 2);
+    sweep(load, NULL, 2);
 }
 
 static nr_status replace(nr_error *err)
@@ -146,7 +123,7 @@ static nr_status grow(nr_error *err)
 static void memory(void **state)
 {
     (void)state;
-    sweep(grow, 6);
+    sweep(grow, NULL, 6);
 }
 
 static nr_status folders(nr_error *err)
@@ -162,7 +139,7 @@ static nr_status folders(nr_error *err)
 static void folders_come_and_go(void **state)
 {
     (void)state;
-    sweep(folders, 3);
+    sweep(folders, NULL, 3);
 }
 
 int main(void)
