@@ -254,31 +254,29 @@ static void choice_text(const work *w, const json_t *choices, size_t i, nr_buffe
     else nr_buffer_add(to, json_string_value(c), json_string_length(c));
 }
 
-/* An example: question, answer, and what stands between it and the next. */
-static nr_status shot_text(work *w, size_t example, const char **text, nr_error *err)
+/* The text of an example, once: question, answer, and what stands between it and the next. */
+static nr_status make_shot(work *w, size_t example, nr_error *err)
 {
+    if (w->shot_texts[example]) return NR_OK;
     json_t *query;
     const json_t *choices, *fields = json_array_get(w->out->fields[w->same ? QUESTIONS : EXAMPLES], example);
     nr_buffer b = {0};
     char where[WHERE];
     size_t answer;
     place(where, w, w->same ? QUESTIONS : EXAMPLES, example);
-    if (!w->shot_texts[example]) {
-        nr_status st = question_of(w, fields, &query, &choices, where, err);
-        if (st == NR_OK) st = answer_of(w, fields, json_array_size(choices), &answer, where, err);
-        if (st == NR_OK) {
-            nr_buffer_add(&b, json_string_value(query), json_string_length(query));
-            nr_buffer_text(&b, w->t->delimiter);
-            choice_text(w, choices, answer, &b);
-            nr_buffer_text(&b, w->t->between);
-        }
-        json_decref(query);
-        if (st == NR_OK && b.failed) st = no_memory(err);
-        if (st != NR_OK) return nr_buffer_free(&b), st;
-        w->shot_texts[example] = b.data;
+    nr_status st = question_of(w, fields, &query, &choices, where, err);
+    if (st == NR_OK) st = answer_of(w, fields, json_array_size(choices), &answer, where, err);
+    if (st == NR_OK) {
+        nr_buffer_add(&b, json_string_value(query), json_string_length(query));
+        nr_buffer_text(&b, w->t->delimiter);
+        choice_text(w, choices, answer, &b);
+        nr_buffer_text(&b, w->t->between);
+        if (b.failed) st = no_memory(err);
     }
-    *text = w->shot_texts[example];
-    return NR_OK;
+    json_decref(query);
+    if (st == NR_OK) w->shot_texts[example] = b.data;
+    else nr_buffer_free(&b);
+    return st;
 }
 
 /* ---- which examples ---- */
@@ -379,14 +377,13 @@ static nr_status context_of(work *w, size_t row, const json_t *fields, const jso
 {
     nr_buffer b = {0};
     json_t *description = NULL;
-    const char *text;
     nr_status st = NR_OK;
     if (w->t->description) NR_GO(nr_task_template_render(&description, w->t->description, fields, where, err));
     if (json_is_string(description)) nr_buffer_add(&b, json_string_value(description), json_string_length(description));
     if (w->shots) NR_GO(draw(w, row, err));
     for (size_t i = 0; i < w->shots; i++) {
-        NR_GO(shot_text(w, w->drawn[i], &text, err));
-        nr_buffer_text(&b, text);
+        NR_GO(make_shot(w, w->drawn[i], err));
+        nr_buffer_text(&b, w->shot_texts[w->drawn[i]]);
     }
     nr_buffer_add(&b, json_string_value(query), json_string_length(query));
     st = b.failed ? no_memory(err) : NR_OK;
