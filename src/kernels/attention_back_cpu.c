@@ -43,7 +43,7 @@ NR_INLINE void pack_tile(const job *j, size_t task, bool bf16)
 {
     const nr_attention *a = j->a;
     size_t tile = task % j->tiles, head = task / j->tiles % a->K, b = task / j->tiles / a->K;
-    size_t at = b * a->k_batch + tile * KEYS * a->k_stride + head * a->D,
+    size_t at = b * a->k_batch + tile * KEYS * a->k_stride + head * a->k_head,
            rows = NR_MIN(j->keys - tile * KEYS, (size_t)KEYS);
     float *kt = j->packed + task * j->packed_size, *vt = kt + a->D * KEYS, *k = vt + a->D * KEYS;
 #if HAS_PAIRS
@@ -264,7 +264,7 @@ NR_INLINE void add_heads(const job *j, size_t task, bool bf16)
     size_t tile = task % j->tiles, head = task / j->tiles % a->K, b = task / j->tiles / a->K, group = a->H / a->K;
     const float *dk = j->heads + (b * a->H + head * group) * j->head_size, *dv = dk + j->key_rows * j->DP;
     for (size_t t = tile * KEYS; t < NR_MIN((tile + 1) * KEYS, j->keys); t++) {
-        size_t to = b * a->k_batch + t * a->k_stride + head * a->D, from = t * j->DP;
+        size_t to = b * a->k_batch + t * a->k_stride + head * a->k_head, from = t * j->DP;
         NR_EACH(a->D, {
             vf x = vload(dk + from + i), y = vload(dv + from + i);
             for (size_t g = 1; g < group; g++) {

@@ -41,18 +41,17 @@ enum {
 };
 
 static size_t chunks_of(const nr_attention *a) { return tasks_of(a->start + a->Tq, CHUNK); }
-/* Floats of a chunk: o (heads, DP), maximum and sum (heads); q (heads, DP), scores (heads, KEYS). */
-static size_t chunk_size(const nr_attention *a)
-{
-    size_t heads = a->H / a->K;
-    return heads * (2 * padded(a->D) + KEYS + 2);
-}
+static size_t head_rows(const nr_attention *a) { return tasks_of(a->H / a->K, ROWS) * ROWS; }
+/* Floats that a chunk leaves: o (head rows, DP), maximum and sum (heads). */
+static size_t chunk_size(const nr_attention *a) { return head_rows(a) * padded(a->D) + 2 * (a->H / a->K); }
+/* Floats of a working set: q, scores and sums by lanes of the heads; of pairs a tile of keys and one of values. */
+static size_t decode_size(const nr_attention *a) { return head_rows(a) * (padded(a->D) + KEYS + VW) + KEYS * padded(a->D); }
 
 NR_INLINE void pack_tile(const job *j, size_t task, bool bf16)
 {
     const nr_attention *a = j->a;
     size_t tile = task % j->key_tiles, head = task / j->key_tiles % a->K, b = task / j->key_tiles / a->K;
-    size_t at = b * a->k_batch + tile * KEYS * a->k_stride + head * a->D,
+    size_t at = b * a->k_batch + tile * KEYS * a->k_stride + head * a->k_head,
            rows = NR_MIN(j->keys - tile * KEYS, (size_t)KEYS);
     float *kt = j->packed + task * j->packed_size, *v = kt + a->D * KEYS;
 #if HAS_PAIRS
@@ -310,21 +309,49 @@ NR_INLINE void decode_heads(const job *j, size_t heads, const float *q, float *s
     }
 }
 
-NR_INLINE void decode_chunk(const job *j, size_t task, bool bf16)
+#if HAS_PAIRS
+/* All heads that share a kv head: a tile of keys and one of values serve them as they serve a prompt's queries. */
+NR_INLINE void decode_pairs(const job *j, size_t heads, float *work, float *o, float *max, float *sum, const uint16_t *q0, size_t kv,
+                            size_t first, size_t begin, size_t end)
 {
     const nr_attention *a = j->a;
-    size_t chunks = chunks_of(a), chunk = task % chunks, head = task / chunks % a->K, b = task / chunks / a->K, heads = a->H / a->K;
-    size_t first = a->first ? a->shared + (size_t)a->first[b] : 0, kv = b * a->k_batch + head * a->D, DP = j->DP;
-    size_t begin = NR_MAX(chunk * CHUNK, a->shared > 0 ? 0 : first), end = NR_MIN((chunk + 1) * CHUNK, j->keys);
-    float *o = j->lanes + task * chunk_size(a), *max = o + heads * DP, *sum = max + heads, *q = sum + heads, *s = q + heads * DP;
-    pack_rows(q, act_at(j->q, (b * a->H + head * heads) * a->D, bf16), a->D, heads, heads, a->D, a->scale, bf16);
-    memset(o, 0, heads * DP * sizeof *o);
-    for (size_t h = 0; h < heads; h++) {
-        max[h] = -INFINITY;
-        sum[h] = 0;
+    const uint16_t *keys = j->k, *values = j->v;
+    size_t D = a->D, DP = j->DP, rows = head_rows(a);
+    float *q = work, *s = q + rows * DP, *sums = s + rows * KEYS, *kt = sums + rows * VW, *v = kt + (D + 1) / 2 * KEYS;
+    pair_rows(q, NULL, q0, D, heads, rows, D);
+    memset(o, 0, rows * DP * sizeof *o);
+    memset(sums, 0, rows * VW * sizeof *sums);
+    for (size_t k0 = begin; k0 < end; k0 += KEYS) {
+        size_t n = NR_MIN(end - k0, (size_t)KEYS), at = kv + k0 * a->k_stride, next = k0 + n, ahead = NR_MIN(end - next, (size_t)KEYS);
+        if (k0 == begin) fetch_rows(values, at, a->k_stride, n, D, true);
+        fetch_rows(keys, kv + next * a->k_stride, a->k_stride, ahead, D, true);
+        pair_columns(kt, keys + at, a->k_stride, n, D);
+        for (size_t r = 0; r < rows; r += ROWS)
+            product(s + r * KEYS, KEYS, q + r * DP / 2, DP / 2, 1, kt, KEYS, ROWS, padded(n), (D + 1) / 2, false, true);
+        fetch_rows(values, kv + next * a->k_stride, a->k_stride, ahead, D, true);
+        pair_rows(NULL, v, values + at, a->k_stride, n, (n + 1) / 2 * 2, D);
+        for (size_t h = 0; h < heads; h++)
+            soften_pairs(s + h * KEYS, o + h * DP, max + h, sums + h * VW, seen_bits(visible_shared(a, k0, n), visible_begin(first, k0, n), n),
+                         padded(n), DP, a->scale * LOG2_E);
+        for (size_t r = 0; r < rows; r += ROWS)
+            product(o + r * DP, DP, s + r * KEYS, KEYS, 1, v, DP, ROWS, DP, (n + 1) / 2, true, true);
     }
-    for (size_t h = 0, n; h < heads; h += n) {
-        n = NR_MIN(heads - h, (size_t)GROUP);
+    for (size_t h = 0; h < heads; h++) {
+        max[h] *= LN_2;
+        sum[h] = vsum(vload(sums + h * VW));
+    }
+}
+#endif
+
+NR_INLINE void decode_floats(const job *j, size_t all, float *work, float *o, float *max, float *sum, const void *q0, size_t kv, size_t first,
+                             size_t begin, size_t end, bool bf16)
+{
+    size_t D = j->a->D, DP = j->DP;
+    float *q = work, *s = q + all * DP;
+    pack_rows(q, q0, D, all, all, D, j->a->scale, bf16);
+    memset(o, 0, all * DP * sizeof *o);
+    for (size_t h = 0, n; h < all; h += n) {
+        n = NR_MIN(all - h, (size_t)GROUP);
 #define HEADS(count) decode_heads(j, count, q + h * DP, s + h * KEYS, o + h * DP, max + h, sum + h, kv, first, begin, end, bf16)
         switch (n) {
         case 1: HEADS(1); break;
@@ -338,13 +365,34 @@ NR_INLINE void decode_chunk(const job *j, size_t task, bool bf16)
     }
 }
 
+NR_INLINE void decode_chunk(job *j, size_t task, bool bf16)
+{
+    const nr_attention *a = j->a;
+    size_t chunks = chunks_of(a), chunk = task % chunks, head = task / chunks % a->K, b = task / chunks / a->K, heads = a->H / a->K;
+    size_t first = a->first ? a->shared + (size_t)a->first[b] : 0, kv = b * a->k_batch + head * a->k_head, lane = take_lane(&j->taken);
+    size_t begin = NR_MAX(chunk * CHUNK, a->shared > 0 ? 0 : first), end = NR_MIN((chunk + 1) * CHUNK, j->keys);
+    float *o = j->lanes + task * chunk_size(a), *max = o + head_rows(a) * j->DP, *sum = max + heads, *work = j->packed + lane * decode_size(a);
+    const void *q = act_at(j->q, (b * a->H + head * heads) * a->D, bf16);
+    for (size_t h = 0; h < heads; h++) {
+        max[h] = -INFINITY;
+        sum[h] = 0;
+    }
+#if HAS_PAIRS
+    if (bf16) decode_pairs(j, heads, work, o, max, sum, q, kv, first, begin, end);
+    else decode_floats(j, heads, work, o, max, sum, q, kv, first, begin, end, false);
+#else
+    decode_floats(j, heads, work, o, max, sum, q, kv, first, begin, end, bf16);
+#endif
+    give_lane(&j->taken, lane);
+}
+
 /* All chunks of a head: the first one's o becomes their sum. */
 NR_INLINE void decode_head(const job *j, size_t task, bool bf16)
 {
     const nr_attention *a = j->a;
     size_t heads = a->H / a->K, b = task / a->H, head = task % a->H, chunks = chunks_of(a), size = chunk_size(a), DP = j->DP;
     float *from = j->lanes + (b * a->K + head / heads) * chunks * size, *o = from + head % heads * DP;
-    float *max = from + heads * DP + head % heads, *sum = max + heads, most = -INFINITY, total = 0;
+    float *max = from + head_rows(a) * DP + head % heads, *sum = max + heads, most = -INFINITY, total = 0;
     for (size_t c = 0; c < chunks; c++) most = NR_MAX(most, max[c * size]);
     for (size_t c = 0; c < chunks && most != -INFINITY; c++) {
         float share = vexp(vset(max[c * size] - most))[0];
@@ -374,6 +422,7 @@ NR_INLINE void decode_head(const job *j, size_t task, bool bf16)
         j.v = v;                                                                                                       \
         j.lanes = scratch;                                                                                             \
         if (a->Tq == 1) {                                                                                              \
+            j.packed = j.lanes + a->B * a->K * chunks_of(a) * chunk_size(a);                                           \
             nr_parallel(a->B * a->K * chunks_of(a), chunk_##type, &j);                                                 \
             nr_parallel(a->B * a->H, head_##type, &j);                                                                 \
             return;                                                                                                    \
@@ -387,7 +436,8 @@ NR_INLINE void decode_head(const job *j, size_t task, bool bf16)
     {                                                                                                                  \
         job j = layout(a);                                                                                             \
         size_t tiles = j.lane_count * j.lane_size + a->B * a->K * j.key_tiles * j.packed_size;                         \
-        size_t bytes = NR_MAX(tiles, a->B * a->K * chunks_of(a) * chunk_size(a)) * sizeof(float);                      \
+        size_t chunks = a->B * a->K * chunks_of(a), decode = chunks * chunk_size(a) + LANES * decode_size(a);          \
+        size_t bytes = NR_MAX(tiles, decode) * sizeof(float);                                                          \
         if (!backward) return bytes;                                                                                   \
         return NR_MAX(bytes, NR_CPU(attention_back_scratch, f32)(a));                                                  \
     }

@@ -2,24 +2,28 @@
  * linear_quant.c - matrices that stay in their file's quantised blocks; see
  * linear_quant.h for the two ways a product takes.
  *
- * Owns a copy of the bias; the blocks belong to the mapped file, the shared
- * packings to the pool. Refuses gradients of its weights: they are frozen.
+ * Owns a copy of the bias and the tiles; the blocks belong to the mapped file,
+ * the shared packings to the pool. Refuses gradients of its weights: they are
+ * frozen.
  *
- * Products of few rows are cut into runs of rows of the matrix by its shape
- * alone. Every element is one sum in one thread: equal bits on any number of
- * threads, and for any number of rows.
+ * Tiles are laid when few rows are first expected or come. They have the order
+ * of the matrix's rows, whatever the file's is.
+ *
+ * Products of few rows are cut into runs of tiles. Every element is one sum in
+ * one thread: equal bits on any number of threads, and for any number of rows.
  */
 #include "kernels/linear_quant.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define FEW_ROWS 48          /* beyond, the expansion costs less than the slower products; measured with AVX-512 */
 #define ROUNDED_BYTES 65536  /* on the stack: rows of x as int8 */
 #define ROUNDED_ROWS 32      /* of them at once, at most */
-#define TASK_BYTES 16384     /* blocks of a task, about */
-#define TASK_ROWS 64
+#define TASK_BYTES 98304     /* of tiles in a task, at most, so that memory is read in long stretches */
+#define TASK_ROWS 256        /* of the matrix, at most */
 
 /* An ordinary matrix that all of one shape and use expand into. */
 typedef struct shared {
@@ -43,8 +47,9 @@ typedef struct {
     const nr_quant_kernels *kernels;
     const nr_tensor *weight, *bias_tensor;
     float *bias;                   /* (out) or NULL */
-    size_t *at;                    /* (out) row of the matrix that the file's row is; NULL: the same */
     shared *forward, *back_input;  /* as its uses ask */
+    pthread_mutex_t lock;          /* who lays the tiles */
+    unsigned char *_Atomic tiles;  /* NULL until needed */
 } matrix;
 
 /* ---- the pool ---- */
@@ -137,7 +142,8 @@ static void quant_free(nr_linear *w)
     forget(m->forward, w);
     forget(m->back_input, w);
     free(m->bias);
-    free(m->at);
+    free(atomic_load(&m->tiles));
+    pthread_mutex_destroy(&m->lock);
     free(m);
 }
 
@@ -159,16 +165,63 @@ static nr_status quant_pack_tensor(nr_linear *w, const nr_tensor *weight, const 
     return never_packed(w, err);
 }
 
+/* ---- tiles ---- */
+
+typedef struct {
+    const matrix *m;
+    unsigned char *to;
+    const size_t *from; /* (out) the file's row that is a row of the matrix */
+} tiling;
+
+static size_t tile_bytes(const matrix *m) { return nr_quant_tile_bytes(m->weight->type, m->kernels->lanes, m->head.in); }
+
+static size_t tiles_of(const matrix *m) { return (m->head.out + m->kernels->lanes - 1) / m->kernels->lanes; }
+
+static void tile_task(void *context, size_t i)
+{
+    const tiling *t = context;
+    const nr_tensor *w = t->m->weight;
+    const unsigned char *rows[NR_QUANT_LANES] = {NULL};
+    size_t lanes = t->m->kernels->lanes, first = i * lanes, bytes = nr_tensor_row_bytes(w);
+    for (size_t k = 0; k < lanes && first + k < t->m->head.out; k++) rows[k] = w->data + t->from[first + k] * bytes;
+    nr_quant_tile(t->to + i * tile_bytes(t->m), rows, w->type, lanes, t->m->head.in);
+}
+
+static nr_status lay_tiles(matrix *m, nr_error *err)
+{
+    nr_status st;
+    unsigned char *tiles = NULL;
+    size_t out = m->head.out, *from = NULL;
+    NR_GO(nr_alloc(&from, out, sizeof *from, "a matrix's rows", err));
+    NR_GO(nr_alloc(&tiles, tiles_of(m), tile_bytes(m), "a matrix's tiles", err));
+    for (size_t o = 0; o < out; o++) from[nr_tensor_row_at(m->weight, o)] = o;
+    nr_parallel(tiles_of(m), tile_task, &(tiling){m, tiles, from});
+    atomic_store(&m->tiles, tiles);
+done:
+    free(from);
+    return st;
+}
+
+/* Of several threads that ask, one lays them. */
+static nr_status have_tiles(matrix *m, nr_error *err)
+{
+    if (atomic_load(&m->tiles)) return NR_OK;
+    pthread_mutex_lock(&m->lock);
+    nr_status st = atomic_load(&m->tiles) ? NR_OK : lay_tiles(m, err);
+    pthread_mutex_unlock(&m->lock);
+    return st;
+}
+
 /* ---- few rows ---- */
 
 #define PARTS 4 /* matrices of a group at once */
 
 typedef struct {
     const matrix *m;
+    const unsigned char *tiles;
     char *y;           /* (n, out) */
-    size_t rows;       /* of the matrix in a task */
-    size_t row_bytes;
     size_t first_task; /* of the job's */
+    size_t cut;        /* tiles in a task */
 } few_part;
 
 typedef struct {
@@ -180,55 +233,31 @@ typedef struct {
     bool accumulate;
 } few_job;
 
-static uint16_t to_bf16(float v)
-{
-    uint32_t bits;
-    memcpy(&bits, &v, sizeof bits);
-    if (v != v) return (uint16_t)(bits >> 16 | 0x40);
-    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
-}
-
-static float from_bf16(uint16_t v)
-{
-    uint32_t bits = (uint32_t)v << 16;
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
-/* y (count) [+]= v */
-static void put(void *to, nr_dtype type, bool accumulate, const float *v, size_t count)
-{
-    float *f = to;
-    uint16_t *h = to;
-    if (type == NR_F32 && accumulate)
-        for (size_t i = 0; i < count; i++) f[i] += v[i];
-    else if (type == NR_F32)
-        memcpy(f, v, count * sizeof *f);
-    else
-        for (size_t i = 0; i < count; i++) h[i] = to_bf16(accumulate ? from_bf16(h[i]) + v[i] : v[i]);
-}
-
-/* Rows in the order of the file; each result goes where its row stands in the matrix. */
 static void few_task(void *context, size_t task)
 {
     const few_job *job = context;
     const few_part *p = job->part;
     while (p + 1 < job->part + job->parts && task >= p[1].first_task) p++;
     const matrix *m = p->m;
-    size_t out = m->head.out, size = nr_dtype_size(job->to), first = (task - p->first_task) * p->rows, count = NR_MIN(p->rows, out - first);
+    size_t lanes = m->kernels->lanes, tile = (task - p->first_task) * p->cut, count = NR_MIN(p->cut, tiles_of(m) - tile);
+    size_t first = tile * lanes, rows = NR_MIN(count * lanes, m->head.out - first);
     float sums[ROUNDED_ROWS * TASK_ROWS];
-    m->kernels->dot(sums, m->weight->data + first * p->row_bytes, m->weight->type, count, job->x, job->n);
+    m->kernels->dot(sums, p->tiles + tile * tile_bytes(m), m->weight->type, count, job->x, job->n);
     for (size_t r = 0; r < job->n; r++) {
-        float *v = sums + r * count;
-        char *y = p->y + r * out * size;
-        for (size_t o = 0; m->bias && o < count; o++) v[o] += m->bias[m->at ? m->at[first + o] : first + o];
-        if (!m->at) put(y + first * size, job->to, job->accumulate, v, count);
-        for (size_t o = 0; m->at && o < count; o++) put(y + m->at[first + o] * size, job->to, job->accumulate, v + o, 1);
+        float *v = sums + r * count * lanes;
+        for (size_t o = 0; m->bias && o < rows; o++) v[o] += m->bias[first + o];
+        m->kernels->put(p->y + (r * m->head.out + first) * nr_dtype_size(job->to), job->to, job->accumulate, v, rows);
     }
 }
 
-/* Products of up to PARTS matrices with the same x. */
+/* Tiles in a task: long stretches of memory, and tasks enough for every thread to take a few. */
+static size_t cut_of(const matrix *m, size_t all)
+{
+    size_t most = NR_MIN(TASK_BYTES / tile_bytes(m), TASK_ROWS / m->kernels->lanes), fair = all / (4 * nr_threads_get());
+    return NR_MAX(NR_MIN(most, fair), (size_t)1);
+}
+
+/* Products of up to PARTS matrices, which have their tiles, with the same x. */
 static void few_rows(const nr_product *list, size_t count, nr_dtype to, const void *x, size_t n, bool accumulate)
 {
     _Alignas(64) char memory[ROUNDED_BYTES];
@@ -240,13 +269,13 @@ static void few_rows(const nr_product *list, size_t count, nr_dtype to, const vo
         nr_int8_rows rounded = nr_int8_rows_in(memory, rows, w->in);
         kernels->round(&rounded, (const char *)x + done * w->in * w->ops->act_size, w->ops->act, rows, w->in);
         few_job job = {.parts = count, .x = &rounded, .to = to, .n = rows, .accumulate = accumulate};
-        size_t tasks = 0;
+        size_t tasks = 0, all = 0;
+        for (size_t i = 0; i < count; i++) all += tiles_of((const matrix *)list[i].w);
         for (size_t i = 0; i < count; i++) {
             const matrix *m = (const matrix *)list[i].w;
-            size_t bytes = nr_tensor_row_bytes(m->weight), cut = NR_MAX(TASK_BYTES / bytes / 4 * 4, (size_t)4);
-            cut = NR_MIN(cut, (size_t)TASK_ROWS);
-            job.part[i] = (few_part){m, (char *)list[i].y + done * m->head.out * nr_dtype_size(to), cut, bytes, tasks};
-            tasks += (m->head.out + cut - 1) / cut;
+            char *y = (char *)list[i].y + done * m->head.out * nr_dtype_size(to);
+            job.part[i] = (few_part){m, atomic_load(&m->tiles), y, tasks, cut_of(m, all)};
+            tasks += (tiles_of(m) + job.part[i].cut - 1) / job.part[i].cut;
         }
         nr_parallel(tasks, few_task, &job);
     }
@@ -261,7 +290,8 @@ static nr_status quant_prepare(nr_linear *w, size_t n, bool weight_gradient, nr_
     matrix *m = (matrix *)w;
     nr_status st = NR_OK;
     (void)weight_gradient; /* there are none */
-    if (n == 0 || takes_few(m, n)) return NR_OK;
+    if (n == 0) return NR_OK;
+    if (takes_few(m, n)) return have_tiles(m, err);
     for (int back = 0; back < 2 && st == NR_OK; back++) {
         shared *s = back ? m->back_input : m->forward;
         if (!s) continue;
@@ -279,6 +309,7 @@ static nr_status quant_forward(nr_linear *w, void *y, nr_slot slot, const void *
     if (!m->forward) return nr_linear_not_packed(w, "forward", err);
     if (takes_few(m, n)) {
         const nr_product one = {w, y};
+        NR_TRY(have_tiles(m, err));
         few_rows(&one, 1, slot == NR_ACT ? w->ops->act : w->ops->real, x, n, accumulate);
         return NR_OK;
     }
@@ -295,8 +326,9 @@ static nr_status quant_group(const nr_product *list, size_t count, const void *x
     const matrix *first = (const matrix *)list[0].w;
     bool together = true;
     for (size_t i = 0; i < count; i++) {
-        const matrix *m = (const matrix *)list[i].w;
+        matrix *m = (matrix *)list[i].w;
         together = together && m->forward && takes_few(m, n) && m->kernels == first->kernels && m->head.in == first->head.in;
+        if (together) NR_TRY(have_tiles(m, err));
     }
     for (size_t i = 0; i < count; i += PARTS) {
         size_t parts = NR_MIN(count - i, (size_t)PARTS);
@@ -351,14 +383,11 @@ nr_status nr_linear_quant_new_on(nr_linear **w, nr_linear_pool *pool, const nr_q
     m->kernels = kernels;
     m->weight = weight;
     m->bias_tensor = bias;
+    pthread_mutex_init(&m->lock, NULL);
     NR_GO(nr_linear_check_tensors(&m->head, weight, bias, err));
     if (bias) {
         NR_GO(nr_alloc(&m->bias, out, sizeof *m->bias, "a bias", err));
         nr_tensor_read(m->bias, bias, 0, 1);
-    }
-    if (weight->permuted_heads) {
-        NR_GO(nr_alloc(&m->at, out, sizeof *m->at, "a matrix's rows", err));
-        for (size_t o = 0; o < out; o++) m->at[o] = nr_tensor_row_at(weight, o);
     }
     if (uses & NR_PACK_FORWARD) NR_GO(pool_get(&m->forward, pool, &m->head, NR_PACK_FORWARD, err));
     if (uses & NR_PACK_BACKWARD_INPUT) NR_GO(pool_get(&m->back_input, pool, &m->head, NR_PACK_BACKWARD_INPUT, err));

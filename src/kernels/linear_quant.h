@@ -1,8 +1,8 @@
 /*
  * linear_quant.h - matrices that stay in their file's quantised blocks.
  *
- *   few rows   (generation) integer products with the blocks themselves: the
- *              rows of x are rounded to int8 (quant.h)
+ *   few rows   (generation) integer products with the same bits, laid in tiles:
+ *              the rows of x are rounded to int8 (quant.h)
  *   many rows  (prompts, training) the matrix is expanded into an ordinary
  *              packed one, which all matrices of its shape share, unless it
  *              is the one that lies there already

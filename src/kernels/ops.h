@@ -50,12 +50,14 @@ typedef struct {
 
 /* One attention call: B sequences of Tq queries that stand at key positions
  * [start, start + Tq) and see keys [shared + first, own position], and the
- * first `shared` keys always. Rows of a sequence lie k_stride elements apart in
- * k and v; sequences k_batch apart. In training start = shared (0 without a
- * prefix), k_stride = K D, k_batch = (start + Tq) K D. */
+ * first `shared` keys always. Rows of a head lie k_stride elements apart in k and
+ * v, heads k_head and sequences k_batch apart. In training start = shared (0
+ * without a prefix), k_head = D, k_stride = K D, k_batch = (start + Tq) K D. A
+ * cache keeps each head's rows together, so that memory is read in long
+ * stretches: k_stride = D. */
 typedef struct {
     size_t B, Tq, H, K, D, start;
-    size_t k_stride, k_batch;
+    size_t k_stride, k_head, k_batch;
     float scale;          /* 1 / sqrt(D) */
     const int32_t *first; /* (B, Tq) first visible key, counted from behind the shared ones, or NULL: 0 */
     size_t shared;        /* keys that every query sees, whatever first says */

@@ -38,8 +38,6 @@ typedef struct {
     size_t near, parts; /* rows of a walk; parts of them */
 } job;
 
-enum { STRIPE = NR_PANEL / 2 }; /* columns of a task of one row */
-
 const nr_panels *nr_panels_find(const nr_panels *list, size_t *panel)
 {
     for (; *panel >= nr_panel_count(list->cols); list++) *panel -= nr_panel_count(list->cols);
@@ -101,20 +99,6 @@ static void deep_task(void *context, size_t i)
     }
 }
 
-/* Of one row: half a panel, so that few panels spread evenly over the threads. */
-static void stripe_task(void *context, size_t i)
-{
-    const job *j = context;
-    size_t panel = i / 2, half = i % 2 * STRIPE;
-    const nr_panels *to = nr_panels_find(j->list, &panel);
-    size_t col = panel * NR_PANEL + half;
-    if (col >= to->cols) return;
-    nr_panel p = {.x = j->x, .pitch = j->depth * sizeof *j->x, .step = 4, .rows = 1, .cols = NR_MIN((size_t)STRIPE, to->cols - col),
-                  .panel = to->data + panel * j->panel_bytes + half * 2 * sizeof *j->x, .depth = j->depth};
-    aim(&p, to, 0, col);
-    j->product(&p);
-}
-
 void nr_panels_bf16(const nr_panels *list, size_t count, const void *x, size_t n, size_t depth, size_t panel_bytes)
 {
     job j = {.product = nr_panel_bf16(), .list = list, .count = count, .x = x, .n = n, .depth = depth, .panel_bytes = panel_bytes};
@@ -129,10 +113,6 @@ void nr_panels_bf16(const nr_panels *list, size_t count, const void *x, size_t n
     }
     j.near = (n + walks - 1) / walks;
     j.parts = (j.near + TASK_ROWS - 1) / TASK_ROWS;
-    if (n == 1) {
-        nr_parallel(2 * j.panels, stripe_task, &j);
-        return;
-    }
     nr_parallel(walks * j.panels * j.parts, task, &j);
 }
 

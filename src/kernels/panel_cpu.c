@@ -10,7 +10,6 @@
 #include "kernels/cpu.h"
 
 #define ROWS 6
-#define AHEAD 8192 /* bytes on their way from memory: its latency at its rate */
 #define VECTORS (NR_PANEL / VW)
 #define STEP_BYTES (4 * NR_PANEL)
 
@@ -109,11 +108,6 @@ NR_INLINE void tile(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, cons
     for (size_t r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (size_t j = 0; j < vectors; j++) s[r][j] = no_sum();
-    for (; rows == 1 && i < steps; i++) { /* memory decides: the panel itself, and what lies behind it, is fetched ahead */
-#pragma GCC unroll 4
-        for (size_t j = 0; j < vectors; j++) __builtin_prefetch(panel + STEP_BYTES * i + AHEAD + 64 * j, 0, 3);
-        step(s, x + apart * i, pitch, panel + STEP_BYTES * i, 4, rows, vectors);
-    }
     for (; i < lines; i++) {
         __builtin_prefetch(next + 64 * i, 0, 2);
         step(s, x + apart * i, pitch, panel + STEP_BYTES * i, 4, rows, vectors);

@@ -50,7 +50,7 @@ const nr_quant_kernels *nr_quant_isa(const char *isa)
 
 static size_t blocks_of(size_t cols) { return (cols + NR_INT8_BLOCK - 1) / NR_INT8_BLOCK; }
 
-size_t nr_int8_row_bytes(size_t cols) { return blocks_of(cols) * (NR_INT8_BLOCK + 6 * sizeof(float)); }
+size_t nr_int8_row_bytes(size_t cols) { return blocks_of(cols) * (NR_INT8_BLOCK + 4 * sizeof(float)); }
 
 nr_int8_rows nr_int8_rows_in(void *memory, size_t n, size_t cols)
 {
@@ -58,7 +58,6 @@ nr_int8_rows nr_int8_rows_in(void *memory, size_t n, size_t cols)
     size_t all = n * r.blocks;
     r.d = (float *)(void *)((char *)memory + all * NR_INT8_BLOCK);
     r.sum = r.d + all;
-    r.half = r.sum + all;
-    r.d_sum = r.half + 2 * all;
+    r.total = (int32_t *)(void *)(r.sum + all);
     return r;
 }

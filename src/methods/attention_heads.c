@@ -23,7 +23,7 @@ static nr_attention shape(const nr_extension *e, size_t B, size_t T, size_t star
 {
     size_t row = e->width * e->model->config->D;
     return (nr_attention){.B = B, .Tq = T, .H = e->width, .K = e->width, .D = e->model->config->D, .start = start, .k_stride = row,
-                          .k_batch = keys * row, .scale = (float)(1 / sqrt((double)e->model->config->D))};
+                          .k_head = e->model->config->D, .k_batch = keys * row, .scale = (float)(1 / sqrt((double)e->model->config->D))};
 }
 
 static size_t attention_bytes(const nr_extension *e, const nr_pass_options *opt)

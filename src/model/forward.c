@@ -21,7 +21,7 @@ void *nr_at(const nr_pass *p, void *base, nr_slot slot, size_t element)
 nr_attention nr_pass_attention(const nr_pass *p, const nr_batch *b)
 {
     const nr_config *c = p->config;
-    return (nr_attention){.B = b->B, .Tq = b->T, .H = c->H, .K = c->K, .D = c->D, .k_stride = c->K * c->D,
+    return (nr_attention){.B = b->B, .Tq = b->T, .H = c->H, .K = c->K, .D = c->D, .k_stride = c->K * c->D, .k_head = c->D,
                           .k_batch = b->T * c->K * c->D, .scale = (float)(1 / __builtin_sqrt((double)c->D)), .first = b->first};
 }
 
@@ -115,10 +115,13 @@ static nr_status sites(nr_pass *p, const place *at, const output *list, size_t c
 /* Copies rows [from, from + count) of the new keys and values to position `to` of sequence i's cache. */
 static void put_cache(nr_pass *p, size_t d, const nr_saved *s, size_t i, size_t from, size_t count, size_t to)
 {
-    size_t row = p->config->K * p->config->D * p->ops->act_size;
-    to += i * (p->prefix + p->opt.cache_context) + p->prefix;
-    memcpy((char *)p->cache_k[d] + to * row, (char *)s->k + from * row, count * row);
-    memcpy((char *)p->cache_v[d] + to * row, (char *)s->v + from * row, count * row);
+    size_t K = p->config->K, size = p->config->D * p->ops->act_size, rows = p->prefix + p->opt.cache_context;
+    for (size_t r = 0; r < count; r++)
+        for (size_t h = 0; h < K; h++) {
+            size_t at = ((i * K + h) * rows + p->prefix + to + r) * size, source = ((from + r) * K + h) * size;
+            memcpy((char *)p->cache_k[d] + at, (char *)s->k + source, size);
+            memcpy((char *)p->cache_v[d] + at, (char *)s->v + source, size);
+        }
 }
 
 /* Stretch after stretch through the one cache, whose keys and values are k and v; padding attends nothing. */
@@ -154,17 +157,18 @@ size_t nr_pass_prefixer(const nr_pass *p)
     return i;
 }
 
-/* The layer's prefix in front of every sequence of k and v, `rows` apart. */
-static void put_prefix(nr_pass *p, const nr_hook *h, void *k, void *v, size_t rows)
+/* The layer's prefix in front of every sequence of k and v, which lie as a says. */
+static void put_prefix(nr_pass *p, const nr_hook *h, void *k, void *v, const nr_attention *a)
 {
-    size_t row = p->config->K * p->config->D, bytes = p->prefix * row * p->ops->act_size;
     const void *from[2];
     void *to[2] = {k, v}, *unused[2];
     h->e->method->prefix_of(h, &from[0], &from[1], &unused[0], &unused[1]);
-    for (int i = 0; i < 2; i++) {
-        p->ops->to_act(to[i], from[i], p->prefix * row);
-        for (size_t b = 1; b < h->batch->B; b++) memcpy(nr_at(p, to[i], NR_ACT, b * rows * row), to[i], bytes);
-    }
+    for (size_t i = 0; i < 2 * h->batch->B; i++)
+        for (size_t r = 0; r < p->prefix; r++)
+            for (size_t head = 0; head < a->K; head++) {
+                size_t at = i / 2 * a->k_batch + head * a->k_head + r * a->k_stride;
+                p->ops->to_act(nr_at(p, to[i % 2], NR_ACT, at), nr_at(p, (void *)(uintptr_t)from[i % 2], NR_REAL, (r * a->K + head) * a->D), a->D);
+            }
 }
 
 void nr_pass_join_prefix(nr_pass *p, size_t depth, size_t number, bool own, const nr_batch *b, nr_attention *a, const void **k,
@@ -173,7 +177,8 @@ void nr_pass_join_prefix(nr_pass *p, size_t depth, size_t number, bool own, cons
     if (!nr_pass_has_prefix(p, number, own)) return;
     nr_hook h = nr_pass_hook(p, nr_pass_prefixer(p), depth, number, b);
     size_t row = p->config->K * p->config->D, rows = p->prefix + b->T;
-    put_prefix(p, &h, p->s.keys, p->s.values, rows);
+    a->k_batch = rows * row;
+    put_prefix(p, &h, p->s.keys, p->s.values, a);
     for (size_t i = 0; i < b->B; i++) {
         size_t to = (i * rows + p->prefix) * row, from = i * b->T * row * p->ops->act_size, bytes = b->T * row * p->ops->act_size;
         memcpy(nr_at(p, p->s.keys, NR_ACT, to), (const char *)*k + from, bytes);
@@ -182,25 +187,26 @@ void nr_pass_join_prefix(nr_pass *p, size_t depth, size_t number, bool own, cons
     *k = p->s.keys;
     *v = p->s.values;
     a->start = a->shared = p->prefix;
-    a->k_batch = rows * row;
 }
 
 /* The cache's keys and values instead of the batch's own. A sequence's prefix is written when its first token comes. */
 static void read_cache(nr_pass *p, size_t d, size_t number, bool own, const nr_saved *s, const nr_batch *b, nr_attention *a,
                        const void **k, const void **v)
 {
-    size_t row = p->config->K * p->config->D, rows = p->prefix + p->opt.cache_context;
+    size_t rows = p->prefix + p->opt.cache_context;
     bool prefix = nr_pass_has_prefix(p, number, own);
+    a->k_stride = a->D;
+    a->k_head = rows * a->D;
+    a->k_batch = a->K * a->k_head;
     for (size_t i = 0; i < b->B && !b->stretches; i++) put_cache(p, d, s, i, i * b->T, b->T, b->start);
     if (prefix && b->start == 0) {
         nr_hook h = nr_pass_hook(p, nr_pass_prefixer(p), d, number, b);
-        put_prefix(p, &h, p->cache_k[d], p->cache_v[d], rows);
+        put_prefix(p, &h, p->cache_k[d], p->cache_v[d], a);
     }
     a->shared = prefix ? p->prefix : 0;
     a->start = a->shared + b->start;
-    a->k_batch = rows * row;
-    *k = nr_at(p, p->cache_k[d], NR_ACT, (p->prefix - a->shared) * row);
-    *v = nr_at(p, p->cache_v[d], NR_ACT, (p->prefix - a->shared) * row);
+    *k = nr_at(p, p->cache_k[d], NR_ACT, (p->prefix - a->shared) * a->D);
+    *v = nr_at(p, p->cache_v[d], NR_ACT, (p->prefix - a->shared) * a->D);
 }
 
 /* ---- blocks ---- */

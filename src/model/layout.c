@@ -85,7 +85,7 @@ static void lay_out_saved(nr_pass *p, size_t n)
 static size_t attention_scratch(const nr_pass *p)
 {
     const nr_config *c = p->config;
-    nr_attention a = {.B = p->opt.B, .Tq = p->opt.T, .H = c->H, .K = c->K, .D = c->D, .k_stride = c->K * c->D,
+    nr_attention a = {.B = p->opt.B, .Tq = p->opt.T, .H = c->H, .K = c->K, .D = c->D, .k_stride = c->K * c->D, .k_head = c->D,
                       .k_batch = p->opt.T * c->K * c->D, .scale = 1};
     a.start = p->prefix;
     if (p->opt.cache_context) {

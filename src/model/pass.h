@@ -98,7 +98,7 @@ struct nr_pass {
         void ***ext;                   /* [extension][activation] */
         void *attention;
     } s;
-    void **cache_k, **cache_v;         /* (depth) each act (B, prefix + context, K D) */
+    void **cache_k, **cache_v;         /* (depth) each act (B, K, prefix + context, D) */
     void *rope;                        /* real (prefix + positions, D) */
     size_t positions;
     int32_t *pos;                      /* (n) */

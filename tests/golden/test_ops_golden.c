@@ -130,7 +130,7 @@ static void attention(void)
 {
     enum { B = 2, T = 17, H = 4, K = 2, D = 6 };
     const char *p = "attention";
-    nr_attention a = {B, T, H, K, D, 0, K * D, T * K * D, 1 / sqrtf(D), NULL, 0};
+    nr_attention a = {B, T, H, K, D, 0, K * D, D, T * K * D, 1 / sqrtf(D), NULL, 0};
     void *q = take(p, "q"), *k = take(p, "k"), *v = take(p, "v"), *o = room(B * T * H * D), *lse = room(B * H * T);
     void *dq = room(B * T * H * D), *dk = room(B * T * K * D), *dv = room(B * T * K * D);
     void *scratch = room(ops->attention_scratch(&a, true) / ops->real_size);

@@ -163,7 +163,7 @@ static void check_attention(const int32_t *first, size_t shared)
     static attend s;
     static double dq[AT_Q], dk[AT_KV], dv[AT_KV];
     const nr_ops *ops = nr_ops_reference(true);
-    s.a = (nr_attention){AT_B, AT_T, AT_H, AT_K, AT_D, shared, AT_K * AT_D, (shared + AT_T) * AT_K * AT_D, 0.6f, first, shared};
+    s.a = (nr_attention){AT_B, AT_T, AT_H, AT_K, AT_D, shared, AT_K * AT_D, AT_D, (shared + AT_T) * AT_K * AT_D, 0.6f, first, shared};
     s.scratch = malloc(ops->attention_scratch(&s.a, true));
     assert_non_null(s.scratch);
     fill(s.q, AT_Q, 1.5);

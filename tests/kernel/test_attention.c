@@ -6,9 +6,15 @@ typedef struct {
     size_t queries, keys; /* elements of q and of k */
 } sizes;
 
+/* spare: rows behind the last key, as in a cache, where each head's keys lie together. */
 static sizes sizes_of(size_t B, size_t Tq, size_t H, size_t K, size_t D, size_t start, size_t spare)
 {
-    sizes s = {.a = {B, Tq, H, K, D, start, K * D, (start + Tq + spare) * K * D, 1 / sqrtf((float)D), NULL, 0}};
+    size_t rows = start + Tq + spare;
+    sizes s = {.a = {B, Tq, H, K, D, start, K * D, D, rows * K * D, 1 / sqrtf((float)D), NULL, 0}};
+    if (spare > 0) {
+        s.a.k_stride = D;
+        s.a.k_head = rows * D;
+    }
     s.queries = B * Tq * H * D;
     s.keys = B * s.a.k_batch;
     return s;
