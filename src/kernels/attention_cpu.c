@@ -322,14 +322,19 @@ NR_INLINE void decode_pairs(const job *j, size_t heads, float *work, float *o, f
     memset(o, 0, rows * DP * sizeof *o);
     memset(sums, 0, rows * VW * sizeof *sums);
     for (size_t k0 = begin; k0 < end; k0 += KEYS) {
-        size_t n = NR_MIN(end - k0, (size_t)KEYS), at = kv + k0 * a->k_stride, next = k0 + n, ahead = NR_MIN(end - next, (size_t)KEYS);
-        if (k0 == begin) fetch_rows(values, at, a->k_stride, n, D, true);
-        fetch_rows(keys, kv + next * a->k_stride, a->k_stride, ahead, D, true);
-        pair_columns(kt, keys + at, a->k_stride, n, D);
+        size_t n = NR_MIN(end - k0, (size_t)KEYS), at = kv + k0 * a->k_stride, next = k0 + KEYS;
+        for (size_t r = 0; r < n; r += VW) {
+            size_t some = NR_MIN(n - r, (size_t)VW);
+            fetch_rows(values, at + r * a->k_stride, a->k_stride, some, D, true);
+            pair_some_columns(kt + r, keys + at + r * a->k_stride, a->k_stride, some, D);
+        }
         for (size_t r = 0; r < rows; r += ROWS)
             product(s + r * KEYS, KEYS, q + r * DP / 2, DP / 2, 1, kt, KEYS, ROWS, padded(n), (D + 1) / 2, false, true);
-        fetch_rows(values, kv + next * a->k_stride, a->k_stride, ahead, D, true);
-        pair_rows(NULL, v, values + at, a->k_stride, n, (n + 1) / 2 * 2, D);
+        for (size_t r = 0; r < n; r += VW) { /* the next tile's keys are fetched a few at a time, beside other work */
+            size_t some = NR_MIN(n - r, (size_t)VW), ahead = NR_MIN(j->keys - NR_MIN(next + r, j->keys), (size_t)VW);
+            fetch_rows(keys, kv + (next + r) * a->k_stride, a->k_stride, ahead, D, true);
+            pair_rows(NULL, v + r / 2 * DP, values + at + r * a->k_stride, a->k_stride, some, (some + 1) / 2 * 2, D);
+        }
         for (size_t h = 0; h < heads; h++)
             soften_pairs(s + h * KEYS, o + h * DP, max + h, sums + h * VW, seen_bits(visible_shared(a, k0, n), visible_begin(first, k0, n), n),
                          padded(n), DP, a->scale * LOG2_E);

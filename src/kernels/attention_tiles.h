@@ -209,17 +209,21 @@ NR_INLINE void transpose(__m512i x[VW])
     for (size_t i = 0; i < VW; i++) x[i] = t[i];
 }
 
-/* to (D / 2 pairs along D, KEYS) = src rows transposed; columns beyond `rows` are zero. */
+/* to (D / 2 pairs along D, VW of KEYS) = src rows transposed; columns beyond `rows` are zero. */
+NR_INLINE void pair_some_columns(float *to, const uint16_t *src, size_t stride, size_t rows, size_t D)
+{
+    for (size_t d = 0; d < D; d += ELEMENTS) {
+        size_t columns = NR_MIN((D - d + 1) / 2, (size_t)VW);
+        __m512i x[VW];
+        for (size_t i = 0; i < VW; i++) x[i] = load_row(src + i * stride, d, D, i < rows);
+        transpose(x);
+        for (size_t i = 0; i < columns; i++) _mm512_storeu_si512(to + (d / 2 + i) * KEYS, x[i]);
+    }
+}
+
 NR_INLINE void pair_columns(float *to, const uint16_t *src, size_t stride, size_t rows, size_t D)
 {
-    for (size_t r = 0; r < KEYS; r += VW)
-        for (size_t d = 0; d < D; d += ELEMENTS) {
-            size_t columns = NR_MIN((D - d + 1) / 2, (size_t)VW);
-            __m512i x[VW];
-            for (size_t i = 0; i < VW; i++) x[i] = load_row(src + (r + i) * stride, d, D, r + i < rows);
-            transpose(x);
-            for (size_t i = 0; i < columns; i++) _mm512_storeu_si512(to + (d / 2 + i) * KEYS + r, x[i]);
-        }
+    for (size_t r = 0; r < KEYS; r += VW) pair_some_columns(to + r, src + r * stride, stride, rows - NR_MIN(r, rows), D);
 }
 
 #define LN_2 0.693147181f
