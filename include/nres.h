@@ -209,11 +209,11 @@ typedef enum { NR_USE_SHAPES, NR_USE_WEIGHTS, NR_USE_FORWARD, NR_USE_TRAIN } nr_
 typedef enum { NR_PRODUCTS_COMPUTE, NR_PRODUCTS_INT8_FORWARD, NR_PRODUCTS_INT8 } nr_products;
 
 /* How matrices that lie quantised in the file (Q4_0, Q4_1, Q8_0, Q4_K, Q5_K,
- * Q6_K) are kept; others are always packed. PACKED: expanded once, for the
- * fastest products of many rows. QUANTISED: read from the file's own blocks, in
- * less memory; a product of many rows expands a matrix on the way (the same
- * bits), and one of few rows, as in generation, is made of integers, with its
- * input rounded to int8. AUTO: quantised for NR_USE_FORWARD, else packed. */
+ * Q6_K) are kept; others are always packed. PACKED: expanded once. QUANTISED:
+ * the file's own bits, in less memory. Products are then made of integers, with
+ * their inputs rounded to int8, which is the fastest way to run a model; in
+ * training, which never rounds inputs, a matrix is expanded for each product (the
+ * bits of PACKED). AUTO: quantised for NR_USE_FORWARD, else packed. */
 typedef enum { NR_FROZEN_AUTO, NR_FROZEN_PACKED, NR_FROZEN_QUANTISED } nr_frozen;
 
 typedef struct {
@@ -325,7 +325,7 @@ char *nr_extension_describe(const nr_extension *e);
  * without gates. */
 nr_status nr_extension_set_gate_threshold(nr_extension *e, double threshold, nr_error *err);
 /* Only to run it: its matrices as Q8_0 blocks, made of the weights in memory,
- * which then go; products of few rows as NR_FROZEN_QUANTISED says. It can't be
+ * which then go; products as NR_FROZEN_QUANTISED says. It can't be
  * trained or saved any more. */
 nr_status nr_extension_quantise(nr_extension *e, nr_error *err);
 

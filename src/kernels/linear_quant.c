@@ -6,11 +6,11 @@
  * the shared packings to the pool. Refuses gradients of its weights: they are
  * frozen.
  *
- * Tiles are laid when few rows are first expected or come. They have the order
- * of the matrix's rows, whatever the file's is.
+ * Tiles are laid when rows are first expected or come. They have the order of the
+ * matrix's rows, whatever the file's is.
  *
- * Products of few rows are cut into runs of tiles. Every element is one sum in
- * one thread: equal bits on any number of threads, and for any number of rows.
+ * Products with tiles are cut into runs of them. Every element is one sum in one
+ * thread: equal bits on any number of threads, and for any number of rows.
  */
 #include "kernels/linear_quant.h"
 
@@ -19,9 +19,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FEW_ROWS 48          /* beyond, the expansion costs less than the slower products; measured with AVX-512 */
 #define ROUNDED_BYTES 65536  /* on the stack: rows of x as int8 */
 #define ROUNDED_ROWS 32      /* of them at once, at most */
+#define ROUND_TASK 4         /* of them in a task */
 #define TASK_BYTES 98304     /* of tiles in a task, at most, so that memory is read in long stretches */
 #define TASK_ROWS 256        /* of the matrix, at most */
 
@@ -212,7 +212,7 @@ static nr_status have_tiles(matrix *m, nr_error *err)
     return st;
 }
 
-/* ---- few rows ---- */
+/* ---- products with tiles ---- */
 
 #define PARTS 4 /* matrices of a group at once */
 
@@ -222,21 +222,21 @@ typedef struct {
     char *y;           /* (n, out) */
     size_t first_task; /* of the job's */
     size_t cut;        /* tiles in a task */
-} few_part;
+} tile_part;
 
 typedef struct {
-    few_part part[PARTS];
+    tile_part part[PARTS];
     size_t parts;
     const nr_int8_rows *x;
     nr_dtype to;
     size_t n;
     bool accumulate;
-} few_job;
+} tile_job;
 
-static void few_task(void *context, size_t task)
+static void product_task(void *context, size_t task)
 {
-    const few_job *job = context;
-    const few_part *p = job->part;
+    const tile_job *job = context;
+    const tile_part *p = job->part;
     while (p + 1 < job->part + job->parts && task >= p[1].first_task) p++;
     const matrix *m = p->m;
     size_t lanes = m->kernels->lanes, tile = (task - p->first_task) * p->cut, count = NR_MIN(p->cut, tiles_of(m) - tile);
@@ -257,8 +257,24 @@ static size_t cut_of(const matrix *m, size_t all)
     return NR_MAX(NR_MIN(most, fair), (size_t)1);
 }
 
+typedef struct {
+    const nr_quant_kernels *kernels;
+    nr_int8_rows to;
+    const char *x;
+    nr_dtype act;
+    size_t n, cols;
+} rounding;
+
+static void round_task(void *context, size_t i)
+{
+    const rounding *job = context;
+    size_t row = i * ROUND_TASK, n = NR_MIN(job->n - row, (size_t)ROUND_TASK), at = row * job->to.blocks;
+    nr_int8_rows to = {job->to.blocks, job->to.q + at * NR_INT8_BLOCK, job->to.d + at, job->to.sum + at, job->to.total + 2 * at};
+    job->kernels->round(&to, job->x + row * job->cols * nr_dtype_size(job->act), job->act, n, job->cols);
+}
+
 /* Products of up to PARTS matrices, which have their tiles, with the same x. */
-static void few_rows(const nr_product *list, size_t count, nr_dtype to, const void *x, size_t n, bool accumulate)
+static void tile_products(const nr_product *list, size_t count, nr_dtype to, const void *x, size_t n, bool accumulate)
 {
     _Alignas(64) char memory[ROUNDED_BYTES];
     const nr_linear *w = list[0].w;
@@ -267,23 +283,24 @@ static void few_rows(const nr_product *list, size_t count, nr_dtype to, const vo
     for (size_t done = 0, rows; done < n; done += rows) {
         rows = NR_MIN(n - done, most);
         nr_int8_rows rounded = nr_int8_rows_in(memory, rows, w->in);
-        kernels->round(&rounded, (const char *)x + done * w->in * w->ops->act_size, w->ops->act, rows, w->in);
-        few_job job = {.parts = count, .x = &rounded, .to = to, .n = rows, .accumulate = accumulate};
+        rounding round = {kernels, rounded, (const char *)x + done * w->in * w->ops->act_size, w->ops->act, rows, w->in};
+        nr_parallel((rows + ROUND_TASK - 1) / ROUND_TASK, round_task, &round);
+        tile_job job = {.parts = count, .x = &rounded, .to = to, .n = rows, .accumulate = accumulate};
         size_t tasks = 0, all = 0;
         for (size_t i = 0; i < count; i++) all += tiles_of((const matrix *)list[i].w);
         for (size_t i = 0; i < count; i++) {
             const matrix *m = (const matrix *)list[i].w;
             char *y = (char *)list[i].y + done * m->head.out * nr_dtype_size(to);
-            job.part[i] = (few_part){m, atomic_load(&m->tiles), y, tasks, cut_of(m, all)};
+            job.part[i] = (tile_part){m, atomic_load(&m->tiles), y, tasks, cut_of(m, all)};
             tasks += (tiles_of(m) + job.part[i].cut - 1) / job.part[i].cut;
         }
-        nr_parallel(tasks, few_task, &job);
+        nr_parallel(tasks, product_task, &job);
     }
 }
 
 /* ---- products ---- */
 
-static bool takes_few(const matrix *m, size_t n) { return m->kernels && !m->back_input && n <= FEW_ROWS; }
+static bool in_tiles(const matrix *m) { return m->kernels && !m->back_input; }
 
 static nr_status quant_prepare(nr_linear *w, size_t n, bool weight_gradient, nr_error *err)
 {
@@ -291,7 +308,7 @@ static nr_status quant_prepare(nr_linear *w, size_t n, bool weight_gradient, nr_
     nr_status st = NR_OK;
     (void)weight_gradient; /* there are none */
     if (n == 0) return NR_OK;
-    if (takes_few(m, n)) return have_tiles(m, err);
+    if (in_tiles(m)) return have_tiles(m, err);
     for (int back = 0; back < 2 && st == NR_OK; back++) {
         shared *s = back ? m->back_input : m->forward;
         if (!s) continue;
@@ -307,10 +324,10 @@ static nr_status quant_forward(nr_linear *w, void *y, nr_slot slot, const void *
 {
     matrix *m = (matrix *)w;
     if (!m->forward) return nr_linear_not_packed(w, "forward", err);
-    if (takes_few(m, n)) {
+    if (in_tiles(m)) {
         const nr_product one = {w, y};
         NR_TRY(have_tiles(m, err));
-        few_rows(&one, 1, slot == NR_ACT ? w->ops->act : w->ops->real, x, n, accumulate);
+        tile_products(&one, 1, slot == NR_ACT ? w->ops->act : w->ops->real, x, n, accumulate);
         return NR_OK;
     }
     pthread_mutex_lock(&m->forward->lock);
@@ -320,19 +337,19 @@ static nr_status quant_forward(nr_linear *w, void *y, nr_slot slot, const void *
     return st;
 }
 
-/* Few rows are rounded once for all matrices, and their tasks are handed out together. */
+/* Rows are rounded once for all matrices, and the tasks of all are handed out together. */
 static nr_status quant_group(const nr_product *list, size_t count, const void *x, size_t n, nr_error *err)
 {
     const matrix *first = (const matrix *)list[0].w;
     bool together = true;
     for (size_t i = 0; i < count; i++) {
         matrix *m = (matrix *)list[i].w;
-        together = together && m->forward && takes_few(m, n) && m->kernels == first->kernels && m->head.in == first->head.in;
+        together = together && m->forward && in_tiles(m) && m->kernels == first->kernels && m->head.in == first->head.in;
         if (together) NR_TRY(have_tiles(m, err));
     }
     for (size_t i = 0; i < count; i += PARTS) {
         size_t parts = NR_MIN(count - i, (size_t)PARTS);
-        if (together) few_rows(list + i, parts, first->head.ops->act, x, n, false);
+        if (together) tile_products(list + i, parts, first->head.ops->act, x, n, false);
         for (size_t k = i; !together && k < i + parts; k++) NR_TRY(quant_forward(list[k].w, list[k].y, NR_ACT, x, n, false, err));
     }
     return NR_OK;
@@ -358,12 +375,13 @@ static nr_status quant_back_weight(nr_linear *w, void *dw, void *dbias, const vo
                    w->out, w->in, nr_dtypes[((matrix *)w)->weight->type].name);
 }
 
-/* The blocks; of many rows also the packing, written and read. */
+/* The blocks; where they are expanded also the packing, written and read. */
 static double read_bytes(const nr_linear *w, size_t n, bool back)
 {
     const matrix *m = (const matrix *)w;
+    (void)n; /* tiles stay in a near cache for all rows */
     double packed = (double)(w->out * w->in) * (double)w->ops->act_size;
-    return (double)m->weight->size + (!back && takes_few(m, n) ? 0 : 2 * packed);
+    return (double)m->weight->size + (!back && in_tiles(m) ? 0 : 2 * packed);
 }
 
 static const nr_linear_kind quant_kind = {quant_free,    quant_pack,       quant_pack_tensor, quant_prepare,

@@ -1,11 +1,11 @@
 /*
  * linear_quant.h - matrices that stay in their file's quantised blocks.
  *
- *   few rows   (generation) integer products with the same bits, laid in tiles:
- *              the rows of x are rounded to int8 (quant.h)
- *   many rows  (prompts, training) the matrix is expanded into an ordinary
- *              packed one, which all matrices of its shape share, unless it
- *              is the one that lies there already
+ *   to run    integer products with the same bits, laid in tiles: the rows of x
+ *             are rounded to int8 (quant.h)
+ *   training  the matrix is expanded into an ordinary packed one, which all
+ *             matrices of its shape share, unless it is the one that lies there
+ *             already
  *
  * A matrix packed for the backward pass too never takes the first way, so that
  * training has the bits of a packed backbone.
@@ -17,7 +17,7 @@
 #include "kernels/quant.h"
 
 /* The shared packings of a model or an extension, one a shape and use, made when
- * they are first needed. Outlives its matrices; products of many rows wait for
+ * they are first needed. Outlives its matrices; products by way of them wait for
  * one another. */
 typedef struct nr_linear_pool nr_linear_pool;
 nr_status nr_linear_pool_new(nr_linear_pool **out, const nr_ops *ops, nr_error *err);
@@ -28,8 +28,8 @@ bool nr_linear_quant_can(const nr_ops *ops, const nr_tensor *weight);
 /* The matrix of a tensor, which must stay where it is. bias may be NULL; it is copied. */
 nr_status nr_linear_quant_new(nr_linear **w, nr_linear_pool *pool, size_t out, size_t in, const nr_tensor *weight,
                               const nr_tensor *bias, unsigned uses, nr_error *err);
-/* As nr_linear_quant_new with chosen kernels, for tests and comparisons. NULL: products of few rows take the way of
- * many, and the tensor may be of any type. */
+/* As nr_linear_quant_new with chosen kernels, for tests and comparisons. NULL: the way of training,
+ * and the tensor may be of any type. */
 nr_status nr_linear_quant_new_on(nr_linear **w, nr_linear_pool *pool, const nr_quant_kernels *kernels, size_t out,
                                  size_t in, const nr_tensor *weight, const nr_tensor *bias, unsigned uses, nr_error *err);
 

@@ -1,5 +1,5 @@
 /*
- * quant.h - integer products of few rows with a matrix of quantised weights.
+ * quant.h - integer products of rows with a matrix of quantised weights.
  *
  * A row of x is rounded to int8 in blocks of 32, each with its own float scale:
  * x = d q. All types of weights are seen as groups of 32 (Q6_K: of 16) unsigned
