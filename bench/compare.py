@@ -109,8 +109,10 @@ def measure_machine(bench, write, number):
 def work_of(bench, test, name, compute, shapes):
     """What a token asks for: ("flops_per_token" or "bytes_per_token", number), or None."""
     a = bench.args
+    blocks = name.startswith("nres") and a.model.endswith(".gguf")  # nres runs a model on the file's own integers
+    if test == "prompt" and blocks:
+        return None
     if test == "generate":
-        blocks = name.startswith("nres") and a.model.endswith(".gguf")  # nres generates from the file's own blocks
         size = None if blocks else {"fp32": 4, "bf16": 2}.get(compute)
         return "bytes_per_token", size * shapes.matrices if size else work.file_bytes(a.model)
     flops = {"train": lambda: shapes.neutral(a.width), "lora": lambda: shapes.lora(a.rank), "full": shapes.full,

@@ -30,10 +30,8 @@ struct nr_session {
 static nr_status prepare_step(const nr_model *m, const nr_extension *e, nr_error *err)
 {
     const nr_ops *ops = m->ops;
-    for (size_t l = 0; l < m->config->L; l++) {
+    for (size_t l = 0; l < m->config->L; l++)
         for (nr_site s = 0; s < NR_SITES; s++) NR_TRY(ops->linear_prepare(m->layers[l].site[s], 1, false, err));
-        nr_model_file_forget(m->file); /* what was laid out anew needn't be in memory twice */
-    }
     for (size_t l = 0; e && l < e->own_count; l++)
         for (nr_site s = 0; s < NR_SITES; s++) NR_TRY(ops->linear_prepare(e->own[l].site[s], 1, false, err));
     for (size_t i = 0; e && i < e->param_count; i++)

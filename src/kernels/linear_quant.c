@@ -22,7 +22,8 @@
 #define ROUNDED_BYTES 65536  /* on the stack: rows of x as int8 */
 #define ROUNDED_ROWS 32      /* of them at once, at most */
 #define ROUND_TASK 4         /* of them in a task */
-#define TASK_BYTES 98304     /* of tiles in a task, at most, so that memory is read in long stretches */
+#define TASKS 16             /* about, of small matrices */
+#define TASK_BYTES 98304     /* of tiles in a task, at most */
 #define TASK_ROWS 256        /* of the matrix, at most */
 
 /* An ordinary matrix that all of one shape and use expand into. */
@@ -250,11 +251,12 @@ static void product_task(void *context, size_t task)
     }
 }
 
-/* Tiles in a task: long stretches of memory, and tasks enough for every thread to take a few. */
+/* Tiles in a task, of `all` of the job: enough for any number of threads. A thread takes neighbours one after another, so that
+ * memory is read in long stretches. */
 static size_t cut_of(const matrix *m, size_t all)
 {
-    size_t most = NR_MIN(TASK_BYTES / tile_bytes(m), TASK_ROWS / m->kernels->lanes), fair = all / (4 * nr_threads_get());
-    return NR_MAX(NR_MIN(most, fair), (size_t)1);
+    size_t most = NR_MIN(TASK_BYTES / tile_bytes(m), TASK_ROWS / m->kernels->lanes);
+    return NR_MAX(NR_MIN(most, all / TASKS), (size_t)1);
 }
 
 typedef struct {

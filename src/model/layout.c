@@ -274,6 +274,7 @@ static nr_status prepare_linears(nr_pass *p, size_t n, nr_error *err)
         for (nr_site s = 0; s < NR_SITES; s++) NR_TRY(ops->linear_prepare(layer->site[s], n, own && p->opt.train, err));
         for (nr_site s = 0; !own && s < NR_SITES; s++) /* without the extension */
             if (layer != &p->model->layers[number]) NR_TRY(ops->linear_prepare(p->model->layers[number].site[s], n, false, err));
+        if (!p->opt.train) nr_model_file_forget(p->model->file); /* what was laid out anew needn't be in memory twice */
     }
     for (size_t i = 0; i < p->ext_count; i++)
         for (size_t k = 0; k < p->ext[i]->param_count; k++) {
