@@ -131,20 +131,20 @@ INLINE vi8 four_at(const int8_t *q)
     return (vi8)all_lanes(four);
 }
 
-INLINE vf32 bytes_at(const uint8_t *p)
+/* LANES bytes; gcc 12 would widen them in many steps. */
+INLINE vf32 bytes_at(const uint8_t *p, bool is_signed)
 {
-    typedef uint8_t few __attribute__((vector_size(LANES)));
-    few v;
-    memcpy(&v, p, sizeof v);
-    return to_float(__builtin_convertvector(v, vi32));
-}
-
-INLINE vf32 signed_bytes_at(const uint8_t *p)
-{
-    typedef int8_t few __attribute__((vector_size(LANES)));
-    few v;
-    memcpy(&v, p, sizeof v);
-    return to_float(__builtin_convertvector(v, vi32));
+#if defined(__AVX512F__)
+    __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
+    return to_float((vi32)(is_signed ? _mm512_cvtepi8_epi32(v) : _mm512_cvtepu8_epi32(v)));
+#elif defined(__AVX2__)
+    __m128i v = _mm_loadl_epi64((const __m128i *)(const void *)p);
+    return to_float((vi32)(is_signed ? _mm256_cvtepi8_epi32(v) : _mm256_cvtepu8_epi32(v)));
+#else
+    vi32 v;
+    for (size_t i = 0; i < LANES; i++) v[i] = is_signed ? (int8_t)p[i] : p[i];
+    return to_float(v);
+#endif
 }
 
 /* Bits of every byte, moved right, or left where `shift` is negative; what comes over from a neighbour is masked off. */
@@ -350,8 +350,7 @@ INLINE const uint8_t *groups_k(tile_sums *s, const uint8_t *w, nr_dtype type, co
         w += 2 * LANES;
     }
     for (size_t g = 0; g < 8; g++, w += 18 * LANES + more) {
-        vf32 scale = d * (type == NR_Q6_K ? signed_bytes_at(w) : bytes_at(w));
-        vf32 second = type == NR_Q6_K ? d * signed_bytes_at(w + LANES) : least * bytes_at(w + LANES);
+        vf32 scale = d * bytes_at(w, type == NR_Q6_K), second = bytes_at(w + LANES, type == NR_Q6_K) * (type == NR_Q6_K ? d : least);
         group(s, w + 2 * LANES, w + 18 * LANES, type, scale, second, x, at + g, nx);
     }
     return w;
