@@ -197,6 +197,8 @@ INLINE void put_block(const nr_int8_rows *to, size_t block, float d, int32_t low
     to->total[2 * block + 1] = high;
 }
 
+#define LEAST 0x1p-100f /* blocks of nothing larger count as zeros: 127 / x stays finite */
+
 /* Block number `block` of x, elements at .. at + n - 1; n at most 32. */
 INLINE void round_block(const nr_int8_rows *to, size_t block, const void *x, size_t at, size_t n, bool bf16)
 {
@@ -208,7 +210,7 @@ INLINE void round_block(const nr_int8_rows *to, size_t block, const void *x, siz
     }
     float bad = 0;
     for (size_t i = 0; i < 8; i++) bad += none[i];
-    float top = largest(most), d = top / 127 + bad, inverse = top > 0 && bad == 0 ? 127 / top : 0;
+    float top = largest(most), d = top / 127 + bad, inverse = top > LEAST && bad == 0 ? 127 / top : 0;
     int32_t total[2] = {0, 0};
     int8_t *q = to->q + block * NR_INT8_BLOCK;
     for (size_t k = 0; k < 4; k++) {
@@ -239,7 +241,7 @@ INLINE void round_whole(const nr_int8_rows *to, size_t block, const void *x, siz
     __m512 v[2] = {act16(x, at, bf16), act16(x, at + 16, bf16)};
     bool bad = _mm512_fpclass_ps_mask(v[0], NOT_FINITE) | _mm512_fpclass_ps_mask(v[1], NOT_FINITE);
     float top = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(v[0]), _mm512_abs_ps(v[1])));
-    float d = bad ? NAN : top / 127, inverse = top > 0 ? 127 / top : 0;
+    float d = bad ? NAN : top / 127, inverse = top > LEAST ? 127 / top : 0;
     __m128i q[2];
     for (size_t k = 0; k < 2; k++) {
         q[k] = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(v[k], _mm512_set1_ps(inverse))));

@@ -9,14 +9,11 @@
 #include <openssl/evp.h>
 #include <string.h>
 
-#include "prepare/dedup.h"
-#include "prepare/partition.h"
+#include "prepare/two_passes.h"
 
 typedef struct {
-    const nr_dedup_work *work;
     bool documents;
-    nr_partitions spread;
-    nr_bits gone;
+    nr_two_passes passes;
 } dedup;
 
 /* The next paragraph; the whole text where documents are compared. */
@@ -96,33 +93,16 @@ static nr_status spread(void *user, const nr_record *r, nr_error *err)
     for (size_t i = 0; i + sizeof(nr_keyed) <= r->keys.size; i += sizeof(nr_keyed)) {
         nr_keyed k;
         memcpy(&k, r->keys.data + i, sizeof k);
-        nr_partitions_add(&d->spread, &k);
+        nr_partitions_add(&d->passes.keys, &k);
     }
     return NR_OK;
 }
 
 static void mark(void *user, uint64_t first, uint64_t later)
 {
+    dedup *d = user;
     (void)first;
-    nr_bit_set(user, later);
-}
-
-static nr_status find_repeats(dedup *d, const char *bits, const char *keys, const char key[65], const nr_listener *l, nr_error *err)
-{
-    const nr_dedup_work *w = d->work;
-    nr_counts unused = {0};
-    nr_flow_size size;
-    nr_flow f = {.inputs = w->inputs, .settings = w->settings, .steps = {NR_STEP("read", nr_step_read, w->read), NR_STEP("hash", hash_pieces, d)},
-                 .step_count = 2, .sink = spread, .user = d, .title = "hashing"};
-    nr_status st = nr_partitions_open(&d->spread, keys, err);
-    if (st == NR_OK) st = nr_flow_run(&f, &unused, &size, l, err);
-    if (st == NR_OK) st = nr_partitions_flush(&d->spread, err);
-    if (st == NR_OK) st = nr_bits_create(&d->gone, bits, d->documents ? size.records : size.paragraphs, err);
-    if (st == NR_OK) st = nr_partitions_repeats(&d->spread, mark, &d->gone, err);
-    if (st == NR_OK) st = nr_bits_finish(&d->gone, bits, key, err);
-    nr_partitions_close(&d->spread);
-    nr_counts_free(&unused);
-    return st;
+    nr_bit_set(&d->passes.gone, later);
 }
 
 /* ---- the second ---- */
@@ -131,7 +111,7 @@ static nr_status marked(const void *user, const nr_record *r, size_t i, bool *ye
 {
     const dedup *d = user;
     (void)err;
-    *yes = nr_bit(&d->gone, (d->documents ? r->number : r->paragraph) + i);
+    *yes = nr_bit(&d->passes.gone, (d->documents ? r->number : r->paragraph) + i);
     return NR_OK;
 }
 
@@ -143,24 +123,11 @@ static nr_status drop_repeats(const void *self, nr_record *r, nr_counts *c, nr_e
 
 nr_status nr_dedup(const nr_dedup_work *w, bool documents, nr_counts *c, const nr_listener *l, nr_error *err)
 {
-    dedup d = {.work = w, .documents = documents};
-    nr_flow f = {.inputs = w->inputs, .settings = w->settings, .steps = {NR_STEP("read", nr_step_read, w->read), NR_STEP("dedup", drop_repeats, &d)},
-                 .step_count = 2, .folder = w->folder, .part_bytes = w->part_bytes, .title = "deduplicating"};
-    char key[65];
-    bool found = false;
-    for (size_t i = 0; i < w->more_count && f.step_count < NR_COUNT(f.steps); i++) f.steps[f.step_count++] = w->more[i];
-    char *bits = nr_path_join(w->folder, "repeats.bits"), *keys = nr_path_join(w->folder, "keys.tmp");
-    nr_status st = bits && keys ? NR_OK : nr_fail(err, NR_E_MEMORY, "%s: out of memory", w->folder);
-    if (st == NR_OK) st = nr_make_folders(w->folder, err);
-    if (st == NR_OK) st = nr_flow_key(w->inputs, w->settings, key, err);
-    if (st == NR_OK) st = nr_bits_open(&d.gone, bits, key, &found, err);
-    if (st == NR_OK && found) st = nr_remove_folder(keys, err); /* killed after the bits were whole */
-    if (st == NR_OK && !found) st = find_repeats(&d, bits, keys, key, l, err);
-    if (st == NR_OK) st = nr_flow_run(&f, c, NULL, l, err);
-    nr_bits_close(&d.gone);
-    free(bits);
-    free(keys);
-    return st;
+    dedup d = {.documents = documents};
+    d.passes = (nr_two_passes){.bits = "repeats.bits", .looking = "hashing", .dropping = "deduplicating",
+                               .look = NR_STEP("hash", hash_pieces, &d), .drop = NR_STEP("dedup", drop_repeats, &d),
+                               .paragraphs = !documents, .self = &d, .spread = spread, .meet = mark};
+    return nr_two_passes_run(&d.passes, w, c, l, err);
 }
 
 /* ---- one pass ---- */

@@ -7,14 +7,11 @@
  * Compared is with the first document of the band: one that was dropped
  * itself still stands for the one it repeats.
  */
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "prepare/dedup.h"
-#include "prepare/partition.h"
 #include "prepare/prep.h"
+#include "prepare/two_passes.h"
 
 #define VALUES 128
 #define BANDS 16
@@ -22,10 +19,8 @@
 #define RUN 5 /* words */
 
 typedef struct {
-    const nr_dedup_work *work;
     double least;
-    nr_partitions spread;
-    nr_bits gone;
+    nr_two_passes passes;
     nr_writer writer;     /* of the signatures, one for every record read */
     uint64_t written;
     nr_map signatures;
@@ -115,7 +110,7 @@ static nr_status spread(void *user, const nr_record *r, nr_error *err)
         memcpy(v, r->keys.data + b * sizeof v, sizeof v);
         k.key[0] = k.key[1] = mix(b + 1);
         for (size_t i = 0; i < BAND / 2; i++) k.key[0] = mix(k.key[0] ^ v[i]), k.key[1] = mix(k.key[1] + v[i]);
-        nr_partitions_add(&d->spread, &k);
+        nr_partitions_add(&d->passes.keys, &k);
     }
     return NR_OK;
 }
@@ -128,36 +123,27 @@ static void compare(void *user, uint64_t first, uint64_t later)
     memcpy(a, d->signatures.data + first * sizeof a, sizeof a);
     memcpy(b, d->signatures.data + later * sizeof b, sizeof b);
     for (size_t i = 0; i < VALUES; i++) same += a[i] == b[i];
-    if ((double)same >= d->least * VALUES) nr_bit_set(&d->gone, later);
+    if ((double)same >= d->least * VALUES) nr_bit_set(&d->passes.gone, later);
 }
 
-static nr_status sign_all(near *d, const char *path, nr_flow_size *size, const nr_listener *l, nr_error *err)
+static char *signatures_path(const near *d) { return nr_path_join(d->passes.keys.folder, "signatures"); }
+
+static nr_status begin(void *user, nr_error *err)
 {
-    const nr_dedup_work *w = d->work;
-    nr_counts unused = {0};
-    nr_flow f = {.inputs = w->inputs, .settings = w->settings, .steps = {NR_STEP("read", nr_step_read, w->read), NR_STEP("sign", sign, d)},
-                 .step_count = 2, .sink = spread, .user = d, .title = "signing"};
-    NR_TRY(nr_writer_open(&d->writer, path, err));
-    nr_status st = nr_flow_run(&f, &unused, size, l, err);
-    nr_counts_free(&unused);
-    if (st == NR_OK) return nr_writer_commit(&d->writer, err);
-    nr_writer_abort(&d->writer);
+    near *d = user;
+    char *path = signatures_path(d);
+    nr_status st = path ? nr_writer_open(&d->writer, path, err) : nr_fail(err, NR_E_MEMORY, "out of memory for signatures");
+    free(path);
     return st;
 }
 
-static nr_status find_repeats(near *d, const char *bits, const char *keys, const char *signatures, const char key[65],
-                              const nr_listener *l, nr_error *err)
+static nr_status between(void *user, nr_error *err)
 {
-    nr_flow_size size;
-    nr_status st = nr_partitions_open(&d->spread, keys, err);
-    if (st == NR_OK) st = sign_all(d, signatures, &size, l, err);
-    if (st == NR_OK) st = nr_partitions_flush(&d->spread, err);
-    if (st == NR_OK) st = nr_map_open(&d->signatures, signatures, err);
-    if (st == NR_OK) st = nr_bits_create(&d->gone, bits, size.records, err);
-    if (st == NR_OK) st = nr_partitions_repeats(&d->spread, compare, d, err);
-    if (st == NR_OK) st = nr_bits_finish(&d->gone, bits, key, err);
-    if (d->signatures.data) nr_map_close(&d->signatures);
-    nr_partitions_close(&d->spread);
+    near *d = user;
+    NR_TRY(nr_writer_commit(&d->writer, err));
+    char *path = signatures_path(d);
+    nr_status st = path ? nr_map_open(&d->signatures, path, err) : nr_fail(err, NR_E_MEMORY, "out of memory for signatures");
+    free(path);
     return st;
 }
 
@@ -168,7 +154,7 @@ static nr_status drop_repeats(const void *self, nr_record *r, nr_counts *c, nr_e
     const near *d = self;
     uint32_t signature[VALUES];
     (void)err;
-    if (nr_bit(&d->gone, r->number)) {
+    if (nr_bit(&d->passes.gone, r->number)) {
         c->v.near_near_documents++;
         r->dropped = true;
         return NR_OK;
@@ -180,25 +166,12 @@ static nr_status drop_repeats(const void *self, nr_record *r, nr_counts *c, nr_e
 
 nr_status nr_near_dedup(const nr_dedup_work *w, double least, nr_counts *c, const nr_listener *l, nr_error *err)
 {
-    near d = {.work = w, .least = least};
-    nr_flow f = {.inputs = w->inputs, .settings = w->settings, .steps = {NR_STEP("read", nr_step_read, w->read), NR_STEP("near", drop_repeats, &d)},
-                 .step_count = 2, .folder = w->folder, .part_bytes = w->part_bytes, .title = "near-duplicates"};
-    char key[65];
-    bool found = false;
-    for (size_t i = 0; i < w->more_count && f.step_count < NR_COUNT(f.steps); i++) f.steps[f.step_count++] = w->more[i];
-    char *bits = nr_path_join(w->folder, "near.bits"), *keys = nr_path_join(w->folder, "keys.tmp"),
-         *signatures = nr_path_join(w->folder, "signatures.tmp");
-    nr_status st = bits && keys && signatures ? NR_OK : nr_fail(err, NR_E_MEMORY, "%s: out of memory", w->folder);
-    if (st == NR_OK) st = nr_make_folders(w->folder, err);
-    if (st == NR_OK) st = nr_flow_key(w->inputs, w->settings, key, err);
-    if (st == NR_OK) st = nr_bits_open(&d.gone, bits, key, &found, err);
-    if (st == NR_OK && found) st = nr_remove_folder(keys, err); /* killed after the bits were whole */
-    if (st == NR_OK && !found) st = find_repeats(&d, bits, keys, signatures, key, l, err);
-    if (st == NR_OK) unlink(signatures);
-    if (st == NR_OK) st = nr_flow_run(&f, c, NULL, l, err);
-    nr_bits_close(&d.gone);
-    free(bits);
-    free(keys);
-    free(signatures);
+    near d = {.least = least};
+    d.passes = (nr_two_passes){.bits = "near.bits", .looking = "signing", .dropping = "near-duplicates",
+                               .look = NR_STEP("sign", sign, &d), .drop = NR_STEP("near", drop_repeats, &d),
+                               .self = &d, .spread = spread, .meet = compare, .begin = begin, .between = between};
+    nr_status st = nr_two_passes_run(&d.passes, w, c, l, err);
+    nr_writer_abort(&d.writer);
+    if (d.signatures.data) nr_map_close(&d.signatures);
     return st;
 }
