@@ -191,6 +191,19 @@ static void end_run(runner *r, size_t i, int status)
     say_end(r, i);
 }
 
+/* The run that comes next, if one waits: one seed of all rows before the next seed of any, so that there is a whole
+ * table early. */
+static bool next_run(const runner *r, size_t *next)
+{
+    bool found = false;
+    for (size_t i = 0; i < r->place->recipe->run_count; i++) {
+        if (r->jobs[i].state != WAITING || (found && run_of(r, i)->s.seed >= run_of(r, *next)->s.seed)) continue;
+        *next = i;
+        found = true;
+    }
+    return found;
+}
+
 /* ---- processes ---- */
 
 /* The words of `nres compare RECIPE -o OUT --only NAME ...`. */
@@ -261,24 +274,23 @@ static void stop_all(const runner *r)
 
 static nr_status run_processes(runner *r, nr_error *err)
 {
-    size_t jobs = r->opt->jobs ? r->opt->jobs : 1, next = 0, n = r->place->recipe->run_count;
+    size_t jobs = r->opt->jobs ? r->opt->jobs : 1, next;
     bool stopping = false;
     nr_status st = NR_OK;
     for (;;) {
-        while (next < n && r->jobs[next].state != WAITING) next++;
-        if (!stopping && next < n && r->running < jobs && st == NR_OK) st = start(r, next, err);
+        if (!stopping && r->running < jobs && st == NR_OK && next_run(r, &next)) st = start(r, next, err);
         else if (r->running == 0) break;
         else nanosleep(&(struct timespec){.tv_nsec = POLL_NANOSECONDS}, NULL);
         reap(r);
         show(r);
         if (!stopping && (st != NR_OK || nr_stopped(r->listener))) {
             stopping = true;
-            next = n;
             stop_all(r);
         }
     }
     if (st == NR_OK && stopping)
-        st = nr_fail(err, NR_E_INTERRUPTED, "%s: interrupted with %zu of %zu runs done; the same command goes on", r->place->output, r->finished, n);
+        st = nr_fail(err, NR_E_INTERRUPTED, "%s: interrupted with %zu of %zu runs done; the same command goes on", r->place->output, r->finished,
+                     r->place->recipe->run_count);
     return st;
 }
 
@@ -286,9 +298,8 @@ static nr_status run_processes(runner *r, nr_error *err)
 
 static nr_status run_here(runner *r, nr_error *err)
 {
-    for (size_t i = 0; i < r->place->recipe->run_count; i++) {
+    for (size_t i; next_run(r, &i);) {
         nr_error why;
-        if (r->jobs[i].state != WAITING) continue;
         nr_status st = nr_measure(r->place, run_of(r, i), r->listener, &why);
         if (st == NR_E_INTERRUPTED) {
             if (err) *err = why;

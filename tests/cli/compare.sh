@@ -34,6 +34,7 @@ says out 'together, one after another'
 expect 3 "$NRES" compare recipes/tiny.yaml -o whole --set MODEL=model
 says err '1 of 8 runs failed; the first, wild: '
 says err 'expected a finite loss'
+says err '8/8  llama-pro,seed=2' # behind what has the first seed
 says out 'failed: '
 wide=$(awk 'length($0) > 80' out)
 [ -z "$wide" ] || fail "wider than 80 columns: $wide"
