@@ -505,6 +505,7 @@ typedef struct {
     const char *const *variables; /* NAME=VALUE, for $NAME in the recipe */
     size_t variable_count;
     const char *only;             /* the name of the one run to make; NULL: all, and the table */
+    bool so_far;                  /* makes no run: the table of those that are done */
     const char *program;          /* nres: every run becomes a process of it; NULL: all in this process */
     const char *draw;             /* rsvg-convert, which makes PNG files of the drawings; NULL: SVG alone */
     size_t jobs, threads;         /* processes at a time; threads of each. 0: 1; the cores shared out */

@@ -12,7 +12,7 @@ extern const nr_command nr_command_compare;
 static const char *output, *only;
 static nr_list variables;
 static size_t jobs = 1, threads;
-static bool dry_run, json, quiet;
+static bool dry_run, so_far, json, quiet;
 
 static const nr_option options[] = {
     {"output", 'o', 's', "OUT", "folder of the runs, their records and the table", &output, 0, 0},
@@ -20,6 +20,7 @@ static const nr_option options[] = {
     {"jobs", 'j', 'u', "N", "runs at a time, each a process [1]", &jobs, 1, 1024},
     {"threads", 't', 'u', "N", "threads of each; 0: the cores shared out [0]", &threads, 0, 4096},
     {"only", 0, 's', "RUN", "make this one run and no table", &only, 0, 0},
+    {"so-far", 0, 'b', NULL, "make no run: the table of those that are done", &so_far, 0, 0},
     {"dry-run", 0, 'b', NULL, "list the runs with their memory and time, and stop", &dry_run, 0, 0},
     {"json", 0, 'b', NULL, "print JSON: the plan, or the table's groups and runs", &json, 0, 0},
     {"quiet", 'q', 'b', NULL, "no progress", &quiet, 0, 0},
@@ -108,6 +109,7 @@ static int check_words(const nr_list *words)
 {
     if (words->count != 1) return nr_cli_usage(&nr_command_compare, "expected one recipe, found %zu words", words->count);
     if (!output && !dry_run) return nr_cli_usage(&nr_command_compare, "-o OUT is needed");
+    if (only && so_far) return nr_cli_usage(&nr_command_compare, "--only makes a run, --so-far none");
     return nr_recipe_variables_check(&nr_command_compare, &variables);
 }
 
@@ -119,16 +121,18 @@ static int run(int argc, char **argv)
     if ((code = check_words(&words))) return code;
     nr_compare_options opt = nr_recipe_options(words.items[0], output, &variables, jobs, threads);
     opt.only = only;
+    opt.so_far = so_far;
     return dry_run ? plan(&opt) : compare(&opt);
 }
 
 const nr_command nr_command_compare = {
     .name = "compare",
     .summary = "make the runs of a recipe and compare what they learned and forgot",
-    .usage = "nres compare RECIPE -o OUT [--set NAME=VALUE...] [--jobs N] [--dry-run]",
+    .usage = "nres compare RECIPE -o OUT [--set NAME=VALUE...] [--jobs N] [--dry-run | --so-far]",
     .examples = "nres compare recipe.yaml -o runs/compare --dry-run\n"
                 "nres compare recipe.yaml -o runs/compare --set MODEL=model.gguf TEXT=text\n"
-                "nres compare recipe.yaml -o runs/compare --jobs 2 --json > table.json",
+                "nres compare recipe.yaml -o runs/compare --jobs 2 --json > table.json\n"
+                "nres compare recipe.yaml -o runs/compare --so-far",
     .run = run,
     .options = option_list,
 };

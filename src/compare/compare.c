@@ -117,6 +117,7 @@ static nr_status compare(char **text, const nr_compare_place *p, const nr_compar
     nr_error failed;
     if (p->recipe->test) NR_TRY(nr_recipe_tasks_find(p->recipe, err));
     if (opt->only) return run_only(p, opt->only, l, err);
+    if (opt->so_far) return write_all(p, opt, l, text, err);
     NR_TRY(nr_runner_all(p, opt, l, &failed, err));
     NR_TRY(write_all(p, opt, l, text, err));
     if (failed.status != NR_OK && err) *err = failed;

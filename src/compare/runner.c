@@ -191,17 +191,14 @@ static void end_run(runner *r, size_t i, int status)
     say_end(r, i);
 }
 
-/* The run that comes next, if one waits: one seed of all rows before the next seed of any, so that there is a whole
- * table early. */
-static bool next_run(const runner *r, size_t *next)
+/* The run that comes next, or their number where none waits: one seed of all rows before the next seed of any, so
+ * that there is a whole table early. */
+static size_t next_run(const runner *r)
 {
-    bool found = false;
-    for (size_t i = 0; i < r->place->recipe->run_count; i++) {
-        if (r->jobs[i].state != WAITING || (found && run_of(r, i)->s.seed >= run_of(r, *next)->s.seed)) continue;
-        *next = i;
-        found = true;
-    }
-    return found;
+    size_t n = r->place->recipe->run_count, next = n;
+    for (size_t i = 0; i < n; i++)
+        if (r->jobs[i].state == WAITING && (next == n || run_of(r, i)->s.seed < run_of(r, next)->s.seed)) next = i;
+    return next;
 }
 
 /* ---- processes ---- */
@@ -274,11 +271,12 @@ static void stop_all(const runner *r)
 
 static nr_status run_processes(runner *r, nr_error *err)
 {
-    size_t jobs = r->opt->jobs ? r->opt->jobs : 1, next;
+    size_t jobs = r->opt->jobs ? r->opt->jobs : 1, n = r->place->recipe->run_count;
     bool stopping = false;
     nr_status st = NR_OK;
     for (;;) {
-        if (!stopping && r->running < jobs && st == NR_OK && next_run(r, &next)) st = start(r, next, err);
+        size_t next = next_run(r);
+        if (!stopping && next < n && r->running < jobs && st == NR_OK) st = start(r, next, err);
         else if (r->running == 0) break;
         else nanosleep(&(struct timespec){.tv_nsec = POLL_NANOSECONDS}, NULL);
         reap(r);
@@ -289,8 +287,7 @@ static nr_status run_processes(runner *r, nr_error *err)
         }
     }
     if (st == NR_OK && stopping)
-        st = nr_fail(err, NR_E_INTERRUPTED, "%s: interrupted with %zu of %zu runs done; the same command goes on", r->place->output, r->finished,
-                     r->place->recipe->run_count);
+        st = nr_fail(err, NR_E_INTERRUPTED, "%s: interrupted with %zu of %zu runs done; the same command goes on", r->place->output, r->finished, n);
     return st;
 }
 
@@ -298,7 +295,7 @@ static nr_status run_processes(runner *r, nr_error *err)
 
 static nr_status run_here(runner *r, nr_error *err)
 {
-    for (size_t i; next_run(r, &i);) {
+    for (size_t i; (i = next_run(r)) < r->place->recipe->run_count;) {
         nr_error why;
         nr_status st = nr_measure(r->place, run_of(r, i), r->listener, &why);
         if (st == NR_E_INTERRUPTED) {

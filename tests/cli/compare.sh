@@ -106,6 +106,12 @@ says err '8 of 8 runs are done already'
 [ ! whole/results/backbone.json -nt before.json ] || fail "a run that was done was done again"
 expect 0 "$NRES" compare recipes/tiny.yaml -o whole --set MODEL=model --json
 grep -q '"groups"' out || fail "--json: $(head -c 200 out)"
+# The table so far: of the records that are there, while the others are missing and not made.
+mkdir -p part/results && cp whole/results/backbone.json whole/results/neutral,lr=0.01.json part/results/
+expect 0 "$NRES" compare recipes/tiny.yaml -o part --set MODEL=model --so-far
+says out 'of its runs not made yet'
+[ ! -e part/runs ] && [ -s part/report.html ] && [ "$(ls part/results | wc -l)" -eq 2 ] || fail "--so-far made more than the table: $(ls part)"
+expect 2 "$NRES" compare recipes/tiny.yaml -o part --set MODEL=model --so-far --only backbone
 # Records alone make the table.
 mkdir copied && cp -r whole/results copied/
 expect 0 "$NRES" compare recipes/tiny.yaml -o copied --set MODEL=model
