@@ -141,6 +141,20 @@ static void text_pairs(nr_buffer *b, const json_t *groups)
     }
 }
 
+/* The rows of which no run was made, in lines of 80 columns. */
+static void text_waiting(nr_buffer *b, const json_t *waiting)
+{
+    size_t i, n = json_array_size(waiting), used = 0;
+    const json_t *name;
+    if (n) nr_buffer_text(b, "\nNot made yet:");
+    json_array_foreach(waiting, i, name) {
+        size_t length = json_string_length(name) + 2; /* a blank before, a comma behind */
+        if (i == 0 || used + length > 78) nr_buffer_text(b, "\n  "), used = 2;
+        nr_buffer_printf(b, " %s%s", json_string_value(name), i + 1 < n ? "," : "\n");
+        used += length;
+    }
+}
+
 void nr_compare_text(nr_buffer *b, const json_t *summary)
 {
     const json_t *groups = json_object_get(summary, "groups");
@@ -153,6 +167,7 @@ void nr_compare_text(nr_buffer *b, const json_t *summary)
     text_columns(b, summary);
     nr_compare_tasks_text(b, summary);
     text_pairs(b, groups);
+    text_waiting(b, json_object_get(summary, "waiting"));
     nr_buffer_text(b, "\nThe number before a row is its rank by the sum, among the rows that validation\n"
                       "chose. *: more than a tenth off the budget of --extra.\n");
 }
@@ -246,6 +261,17 @@ static void markdown_pairs(nr_buffer *b, const json_t *groups)
     }
 }
 
+static void markdown_waiting(nr_buffer *b, const json_t *waiting)
+{
+    size_t i;
+    const json_t *name;
+    json_array_foreach(waiting, i, name) {
+        nr_buffer_text(b, i ? ", " : "\nNot made yet: ");
+        nr_compare_markdown_word(b, json_string_value(name));
+    }
+    if (i) nr_buffer_text(b, "\n");
+}
+
 void nr_compare_markdown(nr_buffer *b, const json_t *summary)
 {
     size_t i;
@@ -259,6 +285,7 @@ void nr_compare_markdown(nr_buffer *b, const json_t *summary)
     json_array_foreach(groups, i, g) markdown_row(b, g, columns);
     nr_compare_tasks_markdown(b, summary);
     markdown_pairs(b, groups);
+    markdown_waiting(b, json_object_get(summary, "waiting"));
 }
 
 /* ---- CSV ---- */
@@ -335,6 +362,17 @@ static void html_cells(nr_buffer *b, const json_t *g, const column *c, size_t co
     }
 }
 
+static void html_waiting(nr_buffer *b, const json_t *waiting)
+{
+    size_t i;
+    const json_t *name;
+    json_array_foreach(waiting, i, name) {
+        nr_buffer_text(b, i ? ", " : "<p class=\"note\">Not made yet: ");
+        nr_escape(b, json_string_value(name));
+    }
+    if (i) nr_buffer_text(b, "</p>\n");
+}
+
 void nr_compare_html(nr_buffer *b, const json_t *summary)
 {
     const json_t *groups = json_object_get(summary, "groups"), *columns = json_object_get(summary, "columns"), *g, *c;
@@ -369,6 +407,8 @@ void nr_compare_html(nr_buffer *b, const json_t *summary)
         nr_escape(b, error);
         nr_buffer_text(b, "</span></td></tr>\n");
     }
-    nr_buffer_text(b, "</tbody></table></div>\n<p class=\"note\">The rank is by the sum, among the rows that validation text chose. *: more than a tenth off the "
+    nr_buffer_text(b, "</tbody></table></div>\n");
+    html_waiting(b, json_object_get(summary, "waiting"));
+    nr_buffer_text(b, "<p class=\"note\">The rank is by the sum, among the rows that validation text chose. *: more than a tenth off the "
                       "budget of weights.</p>\n");
 }

@@ -191,13 +191,19 @@ static void end_run(runner *r, size_t i, int status)
     say_end(r, i);
 }
 
-/* The run that comes next, or their number where none waits: one seed of all rows before the next seed of any, so
- * that there is a whole table early. */
+static bool comes_before(const nr_planned *a, const nr_planned *b)
+{
+    bool first = a->role == NR_CONTROL_BACKBONE, other = b->role == NR_CONTROL_BACKBONE;
+    return first != other ? first : a->s.seed < b->s.seed;
+}
+
+/* The run that comes next, or their number where none waits: the backbone, then one seed of all rows before the next
+ * seed of any, so that there is a whole table early. */
 static size_t next_run(const runner *r)
 {
     size_t n = r->place->recipe->run_count, next = n;
     for (size_t i = 0; i < n; i++)
-        if (r->jobs[i].state == WAITING && (next == n || run_of(r, i)->s.seed < run_of(r, next)->s.seed)) next = i;
+        if (r->jobs[i].state == WAITING && (next == n || comes_before(run_of(r, i), run_of(r, next)))) next = i;
     return next;
 }
 

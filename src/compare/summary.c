@@ -300,16 +300,29 @@ static json_t *columns_of(const nr_recipe *r)
     return list;
 }
 
+/* Groups of which a run was made; the names of the others go to waiting. */
+static json_t *made_groups(const nr_recipe *r, const json_t *runs, json_t *waiting)
+{
+    json_t *groups = json_array();
+    for (size_t i = 0; i < r->run_count; i++) {
+        bool seen = false;
+        for (size_t k = 0; k < i; k++) seen |= strcmp(r->runs[k].group, r->runs[i].group) == 0;
+        json_t *g = seen ? NULL : group_json(r, runs, &r->runs[i]);
+        if (g && nr_report_number(g, "seeds") + nr_report_number(g, "failed") == 0) {
+            json_array_append(waiting, json_object_get(g, "name"));
+            json_decref(g);
+        } else if (g) {
+            json_array_append_new(groups, g);
+        }
+    }
+    return groups;
+}
+
 json_t *nr_summary(const nr_compare_place *p)
 {
     const nr_recipe *r = p->recipe;
     const char *slash = strrchr(r->model, '/'), *learning = main_text(r, NR_NEW), *forgetting = main_text(r, NR_OLD);
-    json_t *runs = all_runs(p), *groups = json_array();
-    for (size_t i = 0; i < r->run_count; i++) {
-        bool seen = false;
-        for (size_t k = 0; k < i; k++) seen |= strcmp(r->runs[k].group, r->runs[i].group) == 0;
-        if (!seen) json_array_append_new(groups, group_json(r, runs, &r->runs[i]));
-    }
+    json_t *runs = all_runs(p), *waiting = json_array(), *groups = made_groups(r, runs, waiting);
     json_t *tasks = nr_summary_task_columns(r, runs), *g;
     size_t k;
     json_array_foreach(groups, k, g)
@@ -318,7 +331,7 @@ json_t *nr_summary(const nr_compare_place *p)
     rank(groups);
     count_firsts(r, groups, runs);
     compare_groups(r, groups, runs);
-    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o}", "title", r->title ? r->title : "Comparison", "model", slash && slash[1] ? slash + 1 : r->model,
+    return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "title", r->title ? r->title : "Comparison", "model", slash && slash[1] ? slash + 1 : r->model,
                      "learning_text", learning ? learning : "", "forgetting_text", forgetting ? forgetting : "", "columns", columns_of(r), "tasks",
-                     tasks, "groups", groups, "runs", runs);
+                     tasks, "groups", groups, "waiting", waiting, "runs", runs);
 }

@@ -109,7 +109,9 @@ grep -q '"groups"' out || fail "--json: $(head -c 200 out)"
 # The table so far: of the records that are there, while the others are missing and not made.
 mkdir -p part/results && cp whole/results/backbone.json whole/results/neutral,lr=0.01.json part/results/
 expect 0 "$NRES" compare recipes/tiny.yaml -o part --set MODEL=model --so-far
-says out 'of its runs not made yet'
+says out 'Not made yet:'
+says part/table.md 'Not made yet: neutral,lr=0.001, '
+says part/report.html 'Not made yet: neutral,lr=0.001, '
 [ ! -e part/runs ] && [ -s part/report.html ] && [ "$(ls part/results | wc -l)" -eq 2 ] || fail "--so-far made more than the table: $(ls part)"
 expect 2 "$NRES" compare recipes/tiny.yaml -o part --set MODEL=model --so-far --only backbone
 # Records alone make the table.
