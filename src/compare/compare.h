@@ -8,7 +8,7 @@
  *   task_scores.c      the recipe's tasks: what they are, a run's scores, their means
  *   runner.c           all runs: which are done, processes, progress
  *   summary.c          records into one JSON: means, intervals, ranks
- *   compare_table.c    that JSON as text, Markdown and CSV, compare_tasks.c its task scores
+ *   compare_table.c    that JSON as text, Markdown and CSV, compare_tasks.c its task scores, compare_cells.c words of both
  *   compare_figures.c  the drawings, compare_page.c the page
  *   spectrum.c         singular values of a matrix
  *   write_recipe.c     runs as a recipe again
@@ -210,7 +210,8 @@ void nr_compare_tasks_markdown(nr_buffer *b, const json_t *summary);
 void nr_compare_tasks_csv_head(nr_buffer *b, const json_t *columns);
 void nr_compare_tasks_csv(nr_buffer *b, const json_t *run, const json_t *columns);
 void nr_compare_tasks_html(nr_buffer *b, const json_t *summary);
-/* A row's name in 26 columns of text with its rank, and as a word of Markdown; shared with compare_table.c. */
+
+/* ---- compare_cells.c: a row's name in 26 columns of text with its rank; words of Markdown ---- */
 #define NR_LABEL_COLUMNS 26
 void nr_compare_text_name(nr_buffer *b, const json_t *group);
 void nr_compare_markdown_word(nr_buffer *b, const char *s);

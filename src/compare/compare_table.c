@@ -38,17 +38,6 @@ static void number(char *to, size_t size, const json_t *g, const column *c)
 
 /* ---- text ---- */
 
-/* A name that is too long for its column stands on a line of its own. */
-void nr_compare_text_name(nr_buffer *b, const json_t *g)
-{
-    const char *name = nr_report_string(g, "name");
-    double place = nr_report_number(g, "rank");
-    char mark[8] = "   ";
-    if (isfinite(place)) snprintf(mark, sizeof mark, "%2.0f ", place);
-    if (strlen(name) + 3 <= LABEL) nr_buffer_printf(b, "%s%-*s", mark, LABEL - 3, name);
-    else nr_buffer_printf(b, "%s%.77s\n%-*s", mark, name, LABEL, "");
-}
-
 static void text_heading(nr_buffer *b, const column *c, size_t count)
 {
     for (int line = 0; line < 2; line++) {
@@ -173,16 +162,6 @@ void nr_compare_text(nr_buffer *b, const json_t *summary)
 }
 
 /* ---- Markdown ---- */
-
-void nr_compare_markdown_word(nr_buffer *b, const char *s)
-{
-    nr_buffer safe = {0};
-    nr_escape(&safe, s);
-    for (size_t i = 0; i < safe.size; i++)
-        if (strchr("|\n`\\*_", safe.data[i]) && safe.data[i] != '_') safe.data[i] = ' ';
-    nr_buffer_text(b, safe.data ? safe.data : "");
-    nr_buffer_free(&safe);
-}
 
 static void markdown_heading(nr_buffer *b, const json_t *columns)
 {
