@@ -163,6 +163,18 @@ void nr_compare_text(nr_buffer *b, const json_t *summary)
 
 /* ---- Markdown ---- */
 
+/* The rows of which no run was made, in one paragraph of Markdown or HTML; word: a name in it. */
+static void put_waiting(nr_buffer *b, const json_t *summary, const char *begin, void (*word)(nr_buffer *b, const char *s), const char *end)
+{
+    size_t i;
+    const json_t *name;
+    json_array_foreach(json_object_get(summary, "waiting"), i, name) {
+        nr_buffer_printf(b, "%s%s", i ? ", " : begin, i ? "" : "Not made yet: ");
+        word(b, json_string_value(name));
+    }
+    if (i) nr_buffer_text(b, end);
+}
+
 static void markdown_heading(nr_buffer *b, const json_t *columns)
 {
     size_t i, cells = 0;
@@ -240,17 +252,6 @@ static void markdown_pairs(nr_buffer *b, const json_t *groups)
     }
 }
 
-static void markdown_waiting(nr_buffer *b, const json_t *waiting)
-{
-    size_t i;
-    const json_t *name;
-    json_array_foreach(waiting, i, name) {
-        nr_buffer_text(b, i ? ", " : "\nNot made yet: ");
-        nr_compare_markdown_word(b, json_string_value(name));
-    }
-    if (i) nr_buffer_text(b, "\n");
-}
-
 void nr_compare_markdown(nr_buffer *b, const json_t *summary)
 {
     size_t i;
@@ -264,7 +265,7 @@ void nr_compare_markdown(nr_buffer *b, const json_t *summary)
     json_array_foreach(groups, i, g) markdown_row(b, g, columns);
     nr_compare_tasks_markdown(b, summary);
     markdown_pairs(b, groups);
-    markdown_waiting(b, json_object_get(summary, "waiting"));
+    put_waiting(b, summary, "\n", nr_compare_markdown_word, "\n");
 }
 
 /* ---- CSV ---- */
@@ -341,17 +342,6 @@ static void html_cells(nr_buffer *b, const json_t *g, const column *c, size_t co
     }
 }
 
-static void html_waiting(nr_buffer *b, const json_t *waiting)
-{
-    size_t i;
-    const json_t *name;
-    json_array_foreach(waiting, i, name) {
-        nr_buffer_text(b, i ? ", " : "<p class=\"note\">Not made yet: ");
-        nr_escape(b, json_string_value(name));
-    }
-    if (i) nr_buffer_text(b, "</p>\n");
-}
-
 void nr_compare_html(nr_buffer *b, const json_t *summary)
 {
     const json_t *groups = json_object_get(summary, "groups"), *columns = json_object_get(summary, "columns"), *g, *c;
@@ -387,7 +377,7 @@ void nr_compare_html(nr_buffer *b, const json_t *summary)
         nr_buffer_text(b, "</span></td></tr>\n");
     }
     nr_buffer_text(b, "</tbody></table></div>\n");
-    html_waiting(b, json_object_get(summary, "waiting"));
+    put_waiting(b, summary, "<p class=\"note\">", nr_escape, "</p>\n");
     nr_buffer_text(b, "<p class=\"note\">The rank is by the sum, among the rows that validation text chose. *: more than a tenth off the "
                       "budget of weights.</p>\n");
 }
