@@ -504,6 +504,9 @@ typedef struct {
     const char *output;           /* folder; made. What is done there already isn't done again */
     const char *const *variables; /* NAME=VALUE, for $NAME in the recipe */
     size_t variable_count;
+    const char *const *reuse;     /* folders of other comparisons, or of records: a run that is done there, with the same
+                                   * settings, texts, measuring and backbone, is taken over */
+    size_t reuse_count;
     const char *only;             /* the name of the one run to make; NULL: all, and the table */
     bool so_far;                  /* makes no run: the table of those that are done */
     const char *program;          /* nres: every run becomes a process of it; NULL: all in this process */

@@ -10,13 +10,14 @@
 extern const nr_command nr_command_compare;
 
 static const char *output, *only;
-static nr_list variables;
+static nr_list variables, reuse;
 static size_t jobs = 1, threads;
 static bool dry_run, so_far, json, quiet;
 
 static const nr_option options[] = {
     {"output", 'o', 's', "OUT", "folder of the runs, their records and the table", &output, 0, 0},
     {"set", 0, 'l', "NAME=VALUE", "value of $NAME in the recipe; may be repeated", &variables, 0, 0},
+    {"reuse", 0, 'l', "OUT", "take over runs that are done in these comparisons and are the same here; folders of records do too", &reuse, 0, 0},
     {"jobs", 'j', 'u', "N", "runs at a time, each a process [1]", &jobs, 1, 1024},
     {"threads", 't', 'u', "N", "threads of each; 0: the cores shared out [0]", &threads, 0, 4096},
     {"only", 0, 's', "RUN", "make this one run and no table", &only, 0, 0},
@@ -109,6 +110,7 @@ static int check_words(const nr_list *words)
 {
     if (words->count != 1) return nr_cli_usage(&nr_command_compare, "expected one recipe, found %zu words", words->count);
     if (!output && !dry_run) return nr_cli_usage(&nr_command_compare, "-o OUT is needed");
+    if (only && reuse.count) return nr_cli_usage(&nr_command_compare, "--only makes its run, --reuse takes over others'");
     if (only && so_far) return nr_cli_usage(&nr_command_compare, "--only makes a run, --so-far none");
     return nr_recipe_variables_check(&nr_command_compare, &variables);
 }
@@ -121,6 +123,8 @@ static int run(int argc, char **argv)
     if ((code = check_words(&words))) return code;
     nr_compare_options opt = nr_recipe_options(words.items[0], output, &variables, jobs, threads);
     opt.only = only;
+    opt.reuse = reuse.items;
+    opt.reuse_count = reuse.count;
     opt.so_far = so_far;
     return dry_run ? plan(&opt) : compare(&opt);
 }
@@ -132,6 +136,7 @@ const nr_command nr_command_compare = {
     .examples = "nres compare recipe.yaml -o runs/compare --dry-run\n"
                 "nres compare recipe.yaml -o runs/compare --set MODEL=model.gguf TEXT=text\n"
                 "nres compare recipe.yaml -o runs/compare --jobs 2 --json > table.json\n"
+                "nres compare other.yaml -o runs/other --reuse runs/compare\n"
                 "nres compare recipe.yaml -o runs/compare --so-far",
     .run = run,
     .options = option_list,

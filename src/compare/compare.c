@@ -24,13 +24,14 @@ static double test_tokens(const nr_recipe *r)
     return bytes / 4;
 }
 
-static nr_status plan_run(const nr_compare_place *p, const nr_planned *run, json_t *list, nr_error *err)
+static nr_status plan_run(const nr_compare_place *p, nr_reuse *reuse, const nr_planned *run, json_t *list, nr_error *err)
 {
     nr_files files[4];
     const char **paths;
     nr_plan plan = {0};
     nr_error why;
     json_t *done = nr_measure_record(p, run, false);
+    if (!done) NR_TRY(nr_reuse_find(&done, reuse, p, run, err));
     NR_TRY(nr_measure_files(p->recipe, run, &paths, files, err));
     nr_run how = {.model = p->recipe->model, .run = "", .cache_folder = p->cache_folder, .hub_folder = p->hub_folder,
                   .train = {files[0], files[1]}, .validation = {files[2], files[3]},
@@ -54,11 +55,13 @@ nr_status nr_compare_plan(char **json, const nr_compare_options *opt, nr_error *
     NR_TRY(nr_recipe_load(&r, opt->recipe, opt->variables, opt->variable_count, opt->task_folder, err));
     nr_compare_place p = {&r, opt->output ? opt->output : "", opt->cache_folder, opt->hub_folder, false};
     json_t *list = json_array(), *o = json_pack("{s:o}", "runs", list);
-    nr_status st = NR_OK;
+    nr_reuse reuse;
+    nr_status st = nr_reuse_load(&reuse, opt->reuse, opt->reuse_count, err);
     for (size_t i = 0; st == NR_OK && i < r.run_count; i++)
-        if (!opt->only || strcmp(opt->only, r.runs[i].name) == 0) st = plan_run(&p, &r.runs[i], list, err);
+        if (!opt->only || strcmp(opt->only, r.runs[i].name) == 0) st = plan_run(&p, &reuse, &r.runs[i], list, err);
     if (st == NR_OK && !(*json = json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(9)))) st = nr_fail(err, NR_E_MEMORY, "%s: out of memory", r.path);
     json_decref(o);
+    nr_reuse_free(&reuse);
     nr_recipe_free(&r);
     return st;
 }
@@ -117,6 +120,8 @@ static nr_status compare(char **text, const nr_compare_place *p, const nr_compar
     nr_error failed;
     if (p->recipe->test) NR_TRY(nr_recipe_tasks_find(p->recipe, err));
     if (opt->only) return run_only(p, opt->only, l, err);
+    NR_TRY(nr_reuse_all(p, opt, l, err));
+    if (opt->so_far && !nr_path_exists(p->output)) return nr_fail(err, NR_E_IO, "%s: no comparison is here yet", p->output);
     if (opt->so_far) return write_all(p, opt, l, text, err);
     NR_TRY(nr_runner_all(p, opt, l, &failed, err));
     NR_TRY(write_all(p, opt, l, text, err));

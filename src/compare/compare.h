@@ -6,6 +6,7 @@
  *   grid.c             rows into runs, each named by what differs
  *   measure.c          one run: train, score, time; record.c its record
  *   task_scores.c      the recipe's tasks: what they are, a run's scores, their means
+ *   reuse.c            records of other comparisons that count here too
  *   runner.c           all runs: which are done, processes, progress
  *   summary.c          records into one JSON: means, intervals, ranks
  *   compare_table.c    that JSON as text, Markdown and CSV, compare_tasks.c its task scores, compare_cells.c words of both
@@ -167,8 +168,11 @@ typedef struct {
     json_t *spectrum;      /* of nr_gate_spectrum, or NULL */
     json_t *tasks;         /* of nr_recipe_tasks_score, or NULL */
     double task_seconds;
+    char backbone[65];     /* fingerprint of what it was measured on, or "" */
 } nr_measured;
 json_t *nr_record(const nr_measured *m, nr_error *err);
+/* Gives a record the names and the role that its run has in this comparison; false: out of memory. */
+bool nr_record_name(json_t *record, const nr_planned *run);
 
 /* ---- measure.c ---- */
 
@@ -180,6 +184,7 @@ typedef struct {
 
 /* Makes a run whole, from wherever it stands, and writes its record; a failure is recorded too. */
 nr_status nr_measure(const nr_compare_place *p, const nr_planned *run, const nr_listener *l, nr_error *err);
+nr_status nr_measure_write(const nr_compare_place *p, const nr_planned *run, json_t *record, nr_error *err);
 /* Writes the record of a failure. */
 nr_status nr_measure_failed(const nr_compare_place *p, const nr_planned *run, const nr_error *why, nr_error *err);
 /* The run's record if it is one of this very run and done; NULL: none. */
@@ -189,6 +194,21 @@ nr_status nr_measure_files(const nr_recipe *r, const nr_planned *run, const char
 char *nr_measure_folder(const nr_compare_place *p, const nr_planned *run);
 /* Where a run that is being measured says how far it is; malloc'ed. */
 char *nr_measure_progress_path(const nr_compare_place *p, const nr_planned *run);
+
+/* ---- reuse.c ---- */
+
+typedef struct {
+    json_t *records;       /* [record with "taken_from"] */
+    char backbone[65];     /* fingerprint of the recipe's, once it was needed */
+} nr_reuse;
+
+/* Records of runs that are done, in folders of comparisons or of records; nr_reuse_free after a failure too. */
+nr_status nr_reuse_load(nr_reuse *u, const char *const *folders, size_t count, nr_error *err);
+void nr_reuse_free(nr_reuse *u);
+/* One of this very run, named as here; *out NULL: none. */
+nr_status nr_reuse_find(json_t **out, nr_reuse *u, const nr_compare_place *p, const nr_planned *run, nr_error *err);
+/* Copies what opt->reuse has of runs that aren't done. */
+nr_status nr_reuse_all(const nr_compare_place *p, const nr_compare_options *opt, const nr_listener *l, nr_error *err);
 
 /* ---- runner.c ---- */
 /* Makes every run that isn't done. *failed: what the first run that failed said, with NR_OK as status where none did. */

@@ -44,7 +44,7 @@ json_t *nr_measure_record(const nr_compare_place *p, const nr_planned *run, bool
     return o;
 }
 
-static nr_status write_record(const nr_compare_place *p, const nr_planned *run, json_t *record, nr_error *err)
+nr_status nr_measure_write(const nr_compare_place *p, const nr_planned *run, json_t *record, nr_error *err)
 {
     char *folder = nr_format("%s/results", p->output), *path = record_path(p, run);
     nr_status st = folder && path ? nr_make_folders(folder, err) : nr_fail(err, NR_E_MEMORY, "%s: out of memory", run->name);
@@ -354,6 +354,7 @@ static nr_status look_at(nr_measured *m, const nr_compare_place *p, const nr_lis
         return NR_OK;
     }
     nr_status st = open_all(&o, p, m->run, m->folder, NR_FROZEN_PACKED, err);
+    if (st == NR_OK) st = nr_model_fingerprint(o.model, m->backbone, err);
     if (st == NR_OK) st = score(m, &o, l, err);
     if (st == NR_OK && m->recipe->tasks.count)
         st = nr_recipe_tasks_score(&m->tasks, &m->task_seconds, m->recipe, o.model, o.tokenizer, o.e, l, err);
@@ -387,7 +388,7 @@ nr_status nr_measure(const nr_compare_place *p, const nr_planned *run, const nr_
     if (run->role != NR_CONTROL_BACKBONE) NR_GO(train(p, run, files, folder, command, l, err));
     NR_GO(look_and_tell(&m, p, l, err));
     record = nr_record(&m, err);
-    st = record ? write_record(p, run, record, err) : err->status;
+    st = record ? nr_measure_write(p, run, record, err) : err->status;
 done:
     json_decref(record);
     json_decref(m.eval);
@@ -404,7 +405,7 @@ nr_status nr_measure_failed(const nr_compare_place *p, const nr_planned *run, co
     json_t *o = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i}", "format_version", 1, "name", run->name, "label", run->label, "group",
                           run->group, "role", nr_control_names[run->role], "identity", run->identity, "status", "failed", "error", why->message,
                           "exit_code", nr_status_exit_code(why->status));
-    nr_status st = o ? write_record(p, run, o, err) : nr_fail(err, NR_E_MEMORY, "%s: out of memory", run->name);
+    nr_status st = o ? nr_measure_write(p, run, o, err) : nr_fail(err, NR_E_MEMORY, "%s: out of memory", run->name);
     json_decref(o);
     return st;
 }

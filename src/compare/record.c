@@ -20,6 +20,14 @@ static void put_from(json_t *o, const char *key, const json_t *from, const char 
 
 /* ---- what it was ---- */
 
+bool nr_record_name(json_t *record, const nr_planned *run)
+{
+    json_t *names = json_pack("{s:s, s:s, s:s, s:s}", "name", run->name, "label", run->label, "group", run->group, "role", nr_control_names[run->role]);
+    bool done = names && json_object_update(record, names) == 0;
+    json_decref(names);
+    return done;
+}
+
 static json_t *head(const nr_measured *m)
 {
     const nr_recipe *r = m->recipe;
@@ -30,11 +38,12 @@ static json_t *head(const nr_measured *m)
     for (size_t t = 0; t < r->text_count; t++)
         if (run->trains_on[t]) json_array_append_new(names[r->texts[t].domain], json_string(r->texts[t].name));
     const char *slash = strrchr(r->model, '/');
-    json_t *o = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:{s:o, s:o}}", "format_version", 1, "name", run->name, "label",
-                          run->label, "group", run->group, "role", nr_control_names[run->role], "identity", run->identity, "nres", nr_version(),
+    json_t *o = json_pack("{s:i, s:s, s:s, s:s, s:s, s:o, s:{s:o, s:o}}", "format_version", 1, "identity", run->identity, "nres", nr_version(),
                           "machine", build, "model", slash && slash[1] ? slash + 1 : r->model, "settings", nr_settings_to_json(&run->s, NULL),
                           "trained_on", "old", names[0], "new", names[1]);
-    if (o && m->command) json_object_set_new(o, "command", json_string(m->command));
+    if (!o || !nr_record_name(o, run)) return o;
+    if (m->backbone[0]) json_object_set_new(o, "backbone", json_string(m->backbone));
+    if (m->command) json_object_set_new(o, "command", json_string(m->command));
     return o;
 }
 

@@ -119,6 +119,26 @@ mkdir copied && cp -r whole/results copied/
 expect 0 "$NRES" compare recipes/tiny.yaml -o copied --set MODEL=model
 diff whole/table.md copied/table.md || fail "another table from the records"
 
+# Runs of another comparison count where they are the same, whatever they are called; a record of another backbone doesn't.
+sed -e '/name: wild/d; /name: tame/d' -e 's/- {method: llama-pro, seed/- {name: pro, method: llama-pro, seed/' -e 's/0.001, 0.01/0.01/' recipes/tiny.yaml >recipes/other.yaml
+expect 0 "$NRES" compare recipes/other.yaml -o other --set MODEL=model --reuse whole --dry-run
+[ "$(grep -c ' done$' out)" -eq 4 ] || fail "expected the row, two seeds and the backbone: $(cat out)"
+[ ! -e other ] || fail "--dry-run took records over"
+expect 0 "$NRES" compare recipes/other.yaml -o other --set MODEL=model --reuse whole/results --so-far
+says err 'pro,seed=2: taken from whole/results/llama-pro,seed=2.json'
+says other/table.md 'Not made yet: old-only, new-only'
+says other/results/pro,seed=2.json '"label": "pro"'
+same() { sed -E '/"(name|label|group|taken_from)": /d' "$1"; }
+diff <(same 'whole/results/llama-pro,seed=2.json') <(same 'other/results/pro,seed=2.json') || fail "other numbers were taken over"
+mkdir strange stranger && cp whole/results/neutral,lr=0.01.json stranger/
+sed -i -E 's/("backbone": ")./\1-/' stranger/*.json
+expect 0 "$NRES" compare recipes/other.yaml -o strange --set MODEL=model --reuse stranger --so-far
+[ ! -e strange/results ] || fail "a record of another backbone was taken over"
+expect 1 "$NRES" compare recipes/other.yaml -o strange --set MODEL=model --reuse absent --so-far
+one_line err
+expect 1 "$NRES" compare recipes/other.yaml -o nowhere --set MODEL=model --so-far
+says err 'nowhere: no comparison is here yet'
+
 # Other settings under the same name: begun anew.
 sed -i 's/steps: 40/steps: 6/' recipes/tiny.yaml
 expect 0 "$NRES" compare recipes/tiny.yaml -o whole --set MODEL=model --only tame
