@@ -2,8 +2,8 @@
  * compare.h - the inside of nr_compare and nr_tune.
  *
  *   yaml.c             YAML into a tree that knows its lines
- *   recipe.c           the tree into texts, settings and rows
- *   grid.c             rows into runs, each named by what differs
+ *   recipe.c           the tree into texts, settings and rows; recipe_words.c variables, names and refusals
+ *   grid.c             rows into runs, each named by what differs; identity.c what decides a run's numbers
  *   measure.c          one run: train, score, time; record.c its record
  *   task_scores.c      the recipe's tasks: what they are, a run's scores, their means
  *   reuse.c            records of other comparisons that count here too
@@ -76,8 +76,6 @@ typedef struct {
 } nr_recipe_row;
 
 enum { NR_ROW, NR_CONTROL_BACKBONE, NR_CONTROL_OLD_ONLY, NR_CONTROL_NEW_ONLY };
-extern const char *const nr_control_names[4]; /* "row", "backbone", "old-only", "new-only" */
-
 /* One run of the grid. */
 typedef struct {
     char *name;            /* of its folder */
@@ -117,15 +115,25 @@ typedef struct {
 nr_status nr_recipe_load(nr_recipe *r, const char *path, const char *const *variables, size_t count, const char *task_folder,
                          nr_error *err);
 void nr_recipe_free(nr_recipe *r);
+
+/* ---- recipe_words.c ---- */
+
+extern const char *const nr_control_names[4]; /* "row", "backbone", "old-only", "new-only" */
 /* Fails naming the recipe and the line. */
 nr_status nr_recipe_fail(const nr_recipe *r, size_t line, nr_error *err, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
-/* The text with its $NAMEs replaced; malloc'ed. */
-nr_status nr_recipe_expand(const nr_recipe *r, const nr_yaml *y, char **out, nr_error *err);
+/* The text with its $NAMEs replaced; malloc'ed. *typed (may be NULL): it begins with a variable of the command line. */
+nr_status nr_recipe_expand(const nr_recipe *r, const nr_yaml *y, char **out, bool *typed, nr_error *err);
 /* Number of the text of this name, or text_count. */
 size_t nr_recipe_text_find(const nr_recipe *r, const char *name);
+/* ["NAME", bytes] of a file. */
+json_t *nr_file_identity(const char *path);
 
 /* ---- grid.c ---- */
 nr_status nr_grid_expand(nr_recipe *r, nr_error *err);
+
+/* ---- identity.c ---- */
+/* Gives every run its hashes; refuses a row that repeats another. */
+nr_status nr_grid_identify(nr_recipe *r, nr_error *err);
 
 /* ---- spectrum.c ---- */
 
@@ -145,8 +153,6 @@ nr_status nr_recipe_tasks_check(const nr_recipe *r, nr_error *err);
 nr_status nr_recipe_tasks_find(const nr_recipe *r, nr_error *err);
 /* Everything that decides their scores, files by name and size; NULL without tasks. */
 json_t *nr_recipe_tasks_identity(const nr_recipe *r);
-/* ["NAME", bytes] of a file. */
-json_t *nr_file_identity(const char *path);
 /* Scores of a model, by the recipe's names: {"domain", "task", "format", "decided_by", "accuracy", "stderr", "items",
  * "chance", "shots"}. *seconds: what it took. */
 nr_status nr_recipe_tasks_score(json_t **out, double *seconds, const nr_recipe *r, const nr_model *m, const nr_tokenizer *t,

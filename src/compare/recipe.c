@@ -6,7 +6,6 @@
  * the command line is relative to where that was typed. Refuses keys, settings,
  * texts and controls that it doesn't know, naming file and line.
  */
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,18 +15,6 @@
 #define MAX_TEXTS 32
 #define MAX_ROWS 1000
 #define MAX_TASKS 100
-
-const char *const nr_control_names[4] = {"row", "backbone", "old-only", "new-only"};
-
-nr_status nr_recipe_fail(const nr_recipe *r, size_t line, nr_error *err, const char *fmt, ...)
-{
-    char text[800];
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(text, sizeof text, fmt, args);
-    va_end(args);
-    return nr_fail(err, NR_E_USAGE, "%s:%zu: %s", r->path, line, text);
-}
 
 static nr_status no_memory(const nr_recipe *r, nr_error *err) { return nr_fail(err, NR_E_MEMORY, "%s: out of memory", r->path); }
 
@@ -47,71 +34,12 @@ static nr_status check_keys(const nr_recipe *r, const nr_yaml *y, const char *wh
     return NR_OK;
 }
 
-/* ---- variables ---- */
-
-/* The value of a variable; *typed: it comes from the command line. */
-static const char *variable(const nr_recipe *r, const char *name, size_t n, bool *typed)
-{
-    *typed = true;
-    for (size_t i = 0; i < r->variable_count; i++)
-        if (strncmp(r->variables[i], name, n) == 0 && r->variables[i][n] == '=') return r->variables[i] + n + 1;
-    *typed = false;
-    const nr_yaml *own = nr_yaml_find(&r->tree, "variables");
-    for (size_t i = 0; own && i < own->count; i++)
-        if (strncmp(own->items[i].key, name, n) == 0 && !own->items[i].key[n]) return own->items[i].text;
-    return NULL;
-}
-
-static nr_status expand(const nr_recipe *r, const nr_yaml *y, char **out, bool *typed, nr_error *err)
-{
-    nr_buffer b = {0};
-    *out = NULL;
-    *typed = false;
-    if (y->kind != 's') return nr_recipe_fail(r, y->line, err, "expected one value");
-    nr_buffer_add(&b, "", 0);
-    for (const char *p = y->text; *p;) {
-        bool braces = p[0] == '$' && p[1] == '{', given;
-        const char *name = p + 1 + braces;
-        size_t n = 0;
-        if (*p == '$' && p[1] == '$') {
-            nr_buffer_add(&b, "$", 1);
-            p += 2;
-            continue;
-        }
-        while (*p == '$' && (isalnum((unsigned char)name[n]) || name[n] == '_')) n++;
-        if (*p != '$' || n == 0 || (braces && name[n] != '}')) {
-            nr_buffer_add(&b, p++, 1);
-            continue;
-        }
-        const char *value = variable(r, name, n, &given);
-        if (!value) {
-            nr_buffer_free(&b);
-            return nr_recipe_fail(r, y->line, err, "$%.*s has no value; --set %.*s=VALUE gives it one", (int)NR_MIN(n, 60), name, (int)NR_MIN(n, 60), name);
-        }
-        if (p == y->text) *typed = given;
-        nr_buffer_text(&b, value);
-        p = name + n + braces;
-    }
-    if (b.failed) {
-        nr_buffer_free(&b);
-        return no_memory(r, err);
-    }
-    *out = b.data ? b.data : nr_strdup("");
-    return *out ? NR_OK : no_memory(r, err);
-}
-
-nr_status nr_recipe_expand(const nr_recipe *r, const nr_yaml *y, char **out, nr_error *err)
-{
-    bool typed;
-    return expand(r, y, out, &typed, err);
-}
-
 /* A path; where `maybe` one that isn't there beside the recipe stays as written (ORG/NAME). */
 static nr_status take_path(const nr_recipe *r, const nr_yaml *y, bool maybe, char **out, nr_error *err)
 {
     bool typed;
     char *text;
-    NR_TRY(expand(r, y, &text, &typed, err));
+    NR_TRY(nr_recipe_expand(r, y, &text, &typed, err));
     *out = text;
     if (!*text) return nr_recipe_fail(r, y->line, err, "expected a path, found nothing");
     if (typed || text[0] == '/') return NR_OK;
@@ -164,13 +92,6 @@ static nr_status take_text(nr_recipe *r, const nr_yaml *y, nr_recipe_text *t, nr
     if ((v = nr_yaml_find(y, "validation"))) NR_TRY(take_paths(r, v, &t->validation, err));
     if ((v = nr_yaml_find(y, "test"))) NR_TRY(take_path(r, v, false, &t->test, err));
     return NR_OK;
-}
-
-size_t nr_recipe_text_find(const nr_recipe *r, const char *name)
-{
-    size_t i = 0;
-    while (i < r->text_count && strcmp(r->texts[i].name, name) != 0) i++;
-    return i;
 }
 
 static nr_status take_texts(nr_recipe *r, nr_error *err)
@@ -267,7 +188,7 @@ static nr_status take_size(const nr_recipe *r, const nr_yaml *y, const char *key
     const nr_yaml *v = y ? nr_yaml_find(y, key) : NULL;
     char *text, *end;
     if (!v) return NR_OK;
-    NR_TRY(nr_recipe_expand(r, v, &text, err));
+    NR_TRY(nr_recipe_expand(r, v, &text, NULL, err));
     bool digits = *text && strspn(text, "0123456789") == strlen(text) && strlen(text) < 16;
     *to = digits ? strtoull(text, &end, 10) : 0;
     nr_status st = digits ? NR_OK : nr_recipe_fail(r, v->line, err, "%s: expected a whole number, found \"%.60s\"", key, text);
@@ -322,7 +243,7 @@ static nr_status add_words(nr_recipe *r, const nr_yaml *y, int domain, nr_error 
 {
     char *text;
     nr_status st = NR_OK;
-    NR_TRY(nr_recipe_expand(r, y, &text, err));
+    NR_TRY(nr_recipe_expand(r, y, &text, NULL, err));
     for (const char *p = text; st == NR_OK && *p;) {
         size_t n = strcspn(p, ","), blank = strspn(p, " ");
         st = add_task(r, p + blank, n - NR_MIN(n, blank), y->line, domain, err);
@@ -349,7 +270,7 @@ static nr_status take_shots(nr_recipe *r, const nr_yaml *y, nr_error *err)
     const nr_yaml *v = nr_yaml_find(y, "shots");
     char *text;
     if (!v) return NR_OK;
-    NR_TRY(nr_recipe_expand(r, v, &text, err));
+    NR_TRY(nr_recipe_expand(r, v, &text, NULL, err));
     r->tasks.shots_given = strcmp(text, "format") != 0;
     free(text);
     return r->tasks.shots_given ? take_size(r, y, "shots", &r->tasks.shots, err) : NR_OK;
@@ -365,7 +286,7 @@ static nr_status take_tasks(nr_recipe *r, const char *own, nr_error *err)
     NR_TRY(take_paths(r, v, &t->data, err));
     if ((v = nr_yaml_find(y, "path"))) NR_TRY(take_paths(r, v, &t->definitions, err));
     if (own) NR_TRY(nr_paths_add(&t->definitions, own, err));
-    if ((v = nr_yaml_find(y, "format"))) NR_TRY(nr_recipe_expand(r, v, &t->format, err));
+    if ((v = nr_yaml_find(y, "format"))) NR_TRY(nr_recipe_expand(r, v, &t->format, NULL, err));
     NR_TRY(take_size(r, y, "limit", &t->limit, err));
     NR_TRY(take_shots(r, y, err));
     NR_TRY(take_task_names(r, y, err));
@@ -381,7 +302,7 @@ static nr_status take_head(nr_recipe *r, nr_error *err)
     NR_TRY(check_keys(r, &r->tree, "a recipe", "title|model|stands_on|variables|texts|tasks|settings|rows|controls|evaluation", err));
     for (size_t i = 0; own && (own->kind != 'm' || i < own->count); i++)
         if (own->kind != 'm' || own->items[i].kind != 's') return nr_recipe_fail(r, own->line, err, "variables: expected NAME: VALUE");
-    if (title) NR_TRY(nr_recipe_expand(r, title, &r->title, err));
+    if (title) NR_TRY(nr_recipe_expand(r, title, &r->title, NULL, err));
     if (!model) return nr_recipe_fail(r, 1, err, "model: is missing");
     return take_path(r, model, true, &r->model, err);
 }

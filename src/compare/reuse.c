@@ -3,7 +3,7 @@
  * of a run with the same settings, texts, measuring and backbone, under whatever
  * name, it is copied under the name that it has here, and the run isn't made.
  *
- * What decides a run is its identity (grid.c), in which a model is a name and a
+ * What decides a run is its identity (identity.c), in which a model is a name and a
  * size; between comparisons the backbone's fingerprint must be the same besides.
  */
 #include <stdlib.h>
