@@ -176,6 +176,10 @@ struct nr_ops {
     nr_status (*linear_group)(const nr_product *list, size_t count, const void *x, size_t n, nr_error *err);
 };
 
+/* Real number i of a buffer, and the other way: parameters in float or double. */
+double nr_real_get(const nr_ops *ops, const void *buffer, size_t i);
+void nr_real_set(const nr_ops *ops, void *buffer, size_t i, double value);
+
 /* The table for a compute type on this machine; AUTO resolves to what it has.
  * NR_E_UNSUPPORTED names the missing instructions (bf16 where there are none). */
 nr_status nr_ops_cpu(const nr_ops **out, nr_compute compute, nr_error *err);

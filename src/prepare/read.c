@@ -13,32 +13,6 @@
 #define ROW_BYTES ((size_t)64 << 20)
 #define TEXT_BYTES ((size_t)4 << 20) /* a document of plain text that is longer ends at the next empty line */
 
-/* Room that one long record took isn't kept for all that follow. */
-static void clear(nr_buffer *b)
-{
-    if (b->cap > ((size_t)256 << 10)) nr_buffer_free(b);
-    b->size = 0;
-}
-
-void nr_record_clear(nr_record *r)
-{
-    clear(&r->source);
-    clear(&r->text);
-    clear(&r->keys);
-    r->charset[0] = r->language[0] = 0;
-    r->language_share = 0;
-    r->dropped = false;
-    r->kind = NR_RECORD_TEXT;
-}
-
-void nr_record_free(nr_record *r)
-{
-    nr_buffer_free(&r->source);
-    nr_buffer_free(&r->text);
-    nr_buffer_free(&r->keys);
-    *r = (nr_record){0};
-}
-
 /* ---- which files ---- */
 
 /* Whether one of the last parts of the name says a kind that can be read: a.warc.gz, index.html.fr */

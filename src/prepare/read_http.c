@@ -23,6 +23,16 @@ static bool is(const char *value, size_t n, const char *word)
     return strlen(word) == n && strncasecmp(value, word, n) == 0;
 }
 
+const char *nr_header_value(const char *line, size_t n, const char *name, size_t *size)
+{
+    size_t k = strlen(name);
+    if (n <= k || line[k] != ':' || strncasecmp(line, name, k) != 0) return NULL;
+    for (k++; k < n && (line[k] == ' ' || line[k] == '\t');) k++;
+    while (n > k && (line[n - 1] == ' ' || line[n - 1] == '\t' || line[n - 1] == '\r')) n--;
+    *size = n - k;
+    return line + k;
+}
+
 bool nr_media_type(const char *value, size_t n, nr_record_kind *kind, char charset[40])
 {
     size_t k = 0;

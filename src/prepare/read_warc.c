@@ -28,16 +28,6 @@ typedef struct {
 
 bool nr_is_warc(const char *data, size_t n) { return n >= 7 && memcmp(data, "WARC/1.", 7) == 0; }
 
-const char *nr_header_value(const char *line, size_t n, const char *name, size_t *size)
-{
-    size_t k = strlen(name);
-    if (n <= k || line[k] != ':' || strncasecmp(line, name, k) != 0) return NULL;
-    for (k++; k < n && (line[k] == ' ' || line[k] == '\t');) k++;
-    while (n > k && (line[n - 1] == ' ' || line[n - 1] == '\t' || line[n - 1] == '\r')) n--;
-    *size = n - k;
-    return line + k;
-}
-
 static bool is(const char *value, size_t n, const char *word)
 {
     return strlen(word) == n && strncasecmp(value, word, n) == 0;

@@ -179,8 +179,9 @@ nr_status nr_metrics_step(nr_trainer *t, const nr_step_result *r, double seconds
     nr_buffer_printf(b, ", \"old_rows\": %zu", r->old_rows);
     add_number(b, "old_rows_share", (double)t->at.drawn.old / (double)t->at.drawn.rows);
     nr_buffer_printf(b, ", \"tokens\": %.0f", tokens * (double)t->at.step);
-    if (nr_train_ranks(t) > 1) {
-        nr_buffer_printf(b, ", \"ranks\": %zu, \"bytes_sent\": %zu", nr_train_ranks(t), r->exchange_bytes);
+    size_t ranks = nr_cluster_size(t->cluster);
+    if (ranks > 1) {
+        nr_buffer_printf(b, ", \"ranks\": %zu, \"bytes_sent\": %zu", ranks, r->exchange_bytes);
         add_number(b, "exchange_seconds", r->exchange_seconds);
     }
     add_number(b, "seconds", t->at.seconds);

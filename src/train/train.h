@@ -12,6 +12,7 @@
  *   checkpoint.c   state/: two generations
  *   metrics.c      metrics.jsonl, log.txt, lines for people
  *   events.c       TensorBoard's event file
+ *   settled.c      what settings come to, with the method's defaults
  *   plan.c         memory, disk and time, before they are taken
  */
 #ifndef NR_TRAIN_H
@@ -184,7 +185,7 @@ nr_status nr_train_pass_on_state(nr_trainer *t, bool fresh, nr_error *err);
 nr_status nr_train_check_shares(const nr_run *run, const nr_settings *s, nr_error *err);
 nr_status nr_train_open_data(nr_trainer *t, const nr_run *run, nr_error *err);
 
-/* ---- trainer.c ---- */
+/* ---- settled.c ---- */
 /* How a run opens its backbone. */
 nr_model_options nr_train_model_options(const nr_settings *s);
 /* Settings whose default is the method's own. */
@@ -194,6 +195,8 @@ nr_pass_options nr_train_pass_options(const nr_settings *s, size_t B);
 /* Whether the backbone's matrices that e replaces need no packings of their own: validation alone multiplies with them.
  * Distillation does at every step. */
 bool nr_train_yields(const nr_settings *s, const nr_extension *e);
+
+/* ---- trainer.c ---- */
 /* Takes the steps of a run on an open model, which it closes in any case, with rows of random ids: for measuring
  * speed. It has no folder: nr_train_step and nr_trainer_close alone may be called. */
 nr_status nr_trainer_random(nr_trainer **out, nr_model *m, const nr_settings *s, nr_error *err);

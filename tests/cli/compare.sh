@@ -15,7 +15,8 @@ texts:
   again: {domain: old, test: ../old-test.txt}
 settings: {steps: 40, warmup_steps: 2, context: 32, eval_tokens: 256, eval_steps: 20, save_every: 2, extra: 40, threads: 1}
 rows:
-  - {method: neutral, learning_rate: [0.001, 0.01]}
+  - {method: neutral, learning_rate: [0.001, 0.003, 0.01]}
+  - {method: lora, learning_rate: [0.001, 0.003, 0.01]}
   - {name: wild, method: neutral, learning_rate: 10, weight_decay: 10, min_lr_ratio: 1}
   - {method: llama-pro, seed: [1, 2]}
 evaluation: {generate: 8}
@@ -26,15 +27,15 @@ fi
 
 # The plan.
 expect 0 "$NRES" compare recipes/tiny.yaml --dry-run --set MODEL=model
-for run in neutral,lr=0.001 neutral,lr=0.01 wild llama-pro,seed=1 llama-pro,seed=2 backbone old-only new-only; do says out "$run "; done
+for run in neutral,lr=0.001 neutral,lr=0.003 neutral,lr=0.01 lora,lr=0.001 lora,lr=0.003 lora,lr=0.01 wild llama-pro,seed=1 llama-pro,seed=2 backbone old-only new-only; do says out "$run "; done
 says out 'together, one after another'
 [ ! -e recipes/out ] || fail "--dry-run made a folder"
 
 # A whole comparison: one row diverges, the others are whole, the exit code tells.
 expect 3 "$NRES" compare recipes/tiny.yaml -o whole --set MODEL=model
-says err '1 of 8 runs failed; the first, wild: '
+says err '1 of 12 runs failed; the first, wild: '
 says err 'expected a finite loss'
-says err '8/8  llama-pro,seed=2' # behind what has the first seed
+says err '12/12  llama-pro,seed=2' # behind what has the first seed
 says out 'failed: '
 wide=$(awk 'length($0) > 80' out)
 [ -z "$wide" ] || fail "wider than 80 columns: $wide"
@@ -42,7 +43,7 @@ cp out whole.txt
 for file in table.md table.csv table.json report.html figures/tradeoff.svg figures/loss.svg figures/gates.svg results/backbone.json; do
   [ -s "whole/$file" ] || fail "whole/$file is missing"
 done
-[ "$(grep -c '^' whole/table.csv)" -eq 9 ] || fail "expected a line a run: $(cat whole/table.csv)"
+[ "$(grep -c '^' whole/table.csv)" -eq 13 ] || fail "expected a line a run: $(cat whole/table.csv)"
 # Every line of the CSV has the columns of its head.
 sed -E 's/"[^"]*"/x/g' whole/table.csv | awk -F, 'NR == 1 { n = NF } NF != n || n < 30 { exit 1 }' || fail "ragged: $(cat whole/table.csv)"
 for key in french.bits_per_byte english.kl again.top1_agreement off_budget memory_peak; do says whole/table.csv "$key"; done
@@ -57,7 +58,7 @@ grep llama-pro out | head -1 | grep -qF '0.043* ' || fail "no mark: $(grep llama
 # The same text under two names scores the same; the best of neutral's rates is the one that is ranked.
 [ "$(sed -n '/"again": {/,/}/p' whole/results/new-only.json | grep -F '"bits_per_byte"')" = \
   "$(sed -n '/"english": {/,/}/p' whole/results/new-only.json | grep -F '"bits_per_byte"')" ] || fail "one text, two scores"
-[ "$(grep -cE '^ [12] ' out)" -eq 6 ] || fail "expected two ranked rows in three blocks: $(cat out)"
+[ "$(grep -cE '^ [123] ' out)" -eq 9 ] || fail "expected three ranked rows in three blocks: $(cat out)"
 
 numbers() { # of a comparison: everything but what depends on the clock
   for file in "$1"/results/*.json; do
@@ -71,12 +72,12 @@ RANDOM=17
 for kill in 1 2 3; do
   "$NRES" compare recipes/tiny.yaml -o killed --set MODEL=model >out 2>err &
   pid=$!
-  for _ in $(seq 3000); do [ "$(cat killed/runs/*/metrics.jsonl 2>/dev/null | wc -l)" -ge $((kill * 50)) ] && break || sleep 0.01; done
+  for _ in $(seq 3000); do [ "$(cat killed/runs/*/metrics.jsonl 2>/dev/null | wc -l)" -ge $((kill * 90)) ] && break || sleep 0.01; done
   sleep "0.0$((RANDOM % 90 + 10))"
   kill -KILL $pid 2>/dev/null || true
   wait $pid 2>/dev/null || true
 done
-[ "$(ls killed/results 2>/dev/null | wc -l)" -lt 8 ] || fail "the kills came too late to mean anything"
+[ "$(ls killed/results 2>/dev/null | wc -l)" -lt 12 ] || fail "the kills came too late to mean anything"
 expect 3 "$NRES" compare recipes/tiny.yaml -o killed --set MODEL=model
 diff <(numbers whole) <(numbers killed) || fail "other numbers after three kills"
 cmp "whole/runs/llama-pro,seed=2/extension.safetensors" "killed/runs/llama-pro,seed=2/extension.safetensors" || fail "other weights after three kills"
@@ -102,7 +103,7 @@ sed -i 's/wild, method: neutral, learning_rate: 10, weight_decay: 10/tame, metho
 expect 0 "$NRES" compare recipes/tiny.yaml -o whole --set MODEL=model --only tame
 [ ! -s out ] || fail "--only prints: $(cat out)"
 expect 0 "$NRES" compare recipes/tiny.yaml -o whole --set MODEL=model
-says err '8 of 8 runs are done already'
+says err '12 of 12 runs are done already'
 [ ! whole/results/backbone.json -nt before.json ] || fail "a run that was done was done again"
 expect 0 "$NRES" compare recipes/tiny.yaml -o whole --set MODEL=model --json
 grep -q '"groups"' out || fail "--json: $(head -c 200 out)"
@@ -120,9 +121,9 @@ expect 0 "$NRES" compare recipes/tiny.yaml -o copied --set MODEL=model
 diff whole/table.md copied/table.md || fail "another table from the records"
 
 # Runs of another comparison count where they are the same, whatever they are called; a record of another backbone doesn't.
-sed -e '/name: wild/d; /name: tame/d' -e 's/- {method: llama-pro, seed/- {name: pro, method: llama-pro, seed/' -e 's/0.001, 0.01/0.01/' recipes/tiny.yaml >recipes/other.yaml
+sed -e '/name: wild/d; /name: tame/d' -e 's/- {method: llama-pro, seed/- {name: pro, method: llama-pro, seed/' -e 's/0.001, 0.003, //' recipes/tiny.yaml >recipes/other.yaml
 expect 0 "$NRES" compare recipes/other.yaml -o other --set MODEL=model --reuse whole --dry-run
-[ "$(grep -c ' done$' out)" -eq 4 ] || fail "expected the row, two seeds and the backbone: $(cat out)"
+[ "$(grep -c ' done$' out)" -eq 5 ] || fail "expected both rows, two seeds and the backbone: $(cat out)"
 [ ! -e other ] || fail "--dry-run took records over"
 expect 0 "$NRES" compare recipes/other.yaml -o other --set MODEL=model --reuse whole/results --so-far
 says err 'pro,seed=2: taken from whole/results/llama-pro,seed=2.json'
@@ -154,7 +155,7 @@ says err 'wrong.yaml:7: "exttra": there is no such setting'
 one_line err
 sed 's/llama-pro/bogus/' recipes/tiny.yaml >recipes/wrong.yaml
 expect 2 "$NRES" compare recipes/wrong.yaml -o no --set MODEL=model
-says err 'wrong.yaml:11: method: expected one of those of this build (neutral, lora, '
+says err 'wrong.yaml:12: method: expected one of those of this build (neutral, lora, '
 printf 'model: &a m\n' >recipes/wrong.yaml
 expect 1 "$NRES" compare recipes/wrong.yaml -o no
 says err 'wrong.yaml:1: a recipe has no anchors'
