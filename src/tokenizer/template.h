@@ -39,7 +39,10 @@ typedef struct nr_record {
     size_t count;
 } nr_record;
 
+/* Caps that no real template comes near; a hostile one ends at them. */
 enum { NR_TEMPLATE_VARIABLES = 64 };
+#define NR_TEMPLATE_BYTES ((size_t)256 << 20) /* of memory, and printed */
+
 typedef struct {
     struct {
         const char *name;
@@ -56,6 +59,8 @@ typedef struct {
     nr_error *err;
 } nr_template;
 
+/* ---- template_memory.c ---- */
+
 /* Fails once, naming the text that isn't understood. */
 void nr_template_refuse(nr_template *t, const char *why, const char *text, size_t n);
 void *nr_template_take(nr_template *t, size_t count, size_t size);
@@ -65,12 +70,13 @@ void nr_template_set(nr_template *t, const char *name, nr_value v);
 nr_record *nr_record_new(nr_template *t);
 void nr_record_set(nr_template *t, nr_record *r, const char *name, nr_value v);
 
+void nr_template_close(nr_template *t);
+
 /* template_value.c: the value of an expression, all of [text, text + n). */
 nr_value nr_template_value(nr_template *t, const char *text, size_t n);
 bool nr_value_true(const nr_value *v);
 
-/* Runs a template; what it prints goes to t->out. */
+/* template.c: runs a template; what it prints goes to t->out. */
 void nr_template_run(nr_template *t, const char *text);
-void nr_template_close(nr_template *t);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * record.c - a document on its way: emptied for the next one, and given up.
+ * read_record.c - a document on its way: emptied for the next one, and given up.
  */
 #include <string.h>
 
