@@ -44,6 +44,7 @@ nr_status nr_fail_errno(nr_error *err, const char *what, const char *path);
 nr_status nr_alloc(void *out, size_t count, size_t size, const char *what, nr_error *err);
 bool nr_mul_overflows(size_t a, size_t b, size_t *product);
 char *nr_strdup(const char *s);
+bool nr_ends_with(const char *s, const char *end);
 /* printf into fresh memory; NULL when out of memory. */
 char *nr_format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 

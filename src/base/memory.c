@@ -65,6 +65,12 @@ char *nr_strdup(const char *s)
     return copy ? memcpy(copy, s, n) : NULL;
 }
 
+bool nr_ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), m = strlen(end);
+    return n >= m && strcmp(s + n - m, end) == 0;
+}
+
 char *nr_format(const char *fmt, ...)
 {
     va_list ap;

@@ -33,9 +33,7 @@ json_t *nr_measure_record(const nr_compare_place *p, const nr_planned *run, bool
     char *path = record_path(p, run);
     json_t *o = NULL;
     if (path && nr_path_exists(path) && nr_json_load(&o, path, NULL) == NR_OK) {
-        const char *identity = nr_report_string(o, "identity"), *status = nr_report_string(o, "status");
-        bool same = identity && strcmp(identity, run->identity) == 0, done = status && strcmp(status, "done") == 0;
-        if (!same || (!done && !failed_too)) {
+        if (!nr_report_is(o, "identity", run->identity) || (!failed_too && !nr_report_is(o, "status", "done"))) {
             json_decref(o);
             o = NULL;
         }

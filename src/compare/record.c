@@ -89,8 +89,7 @@ static json_t *layers(const nr_measured *m)
     size_t i, l;
     bool seen[2] = {false, false};
     json_array_foreach(files, i, file) {
-        const char *domain = nr_report_string(file, "domain");
-        int d = domain && strcmp(domain, "new") == 0;
+        int d = nr_report_is(file, "domain", "new");
         if (seen[d]) continue;
         seen[d] = true;
         json_array_foreach(json_object_get(file, "layers"), l, layer) {

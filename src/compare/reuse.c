@@ -7,34 +7,24 @@
  * size; between comparisons the backbone's fingerprint must be the same besides.
  */
 #include <stdlib.h>
-#include <string.h>
 
 #include "compare/compare.h"
 #include "formats/formats.h"
 #include "report/report.h"
 
-static bool is_record(const char *name)
-{
-    size_t n = strlen(name);
-    return n > 5 && strcmp(name + n - 5, ".json") == 0;
-}
-
-static bool says(const json_t *o, const char *key, const char *value)
-{
-    const char *found = nr_report_string(o, key);
-    return found && strcmp(found, value) == 0;
-}
+static bool is_record(const char *name) { return nr_ends_with(name, ".json"); }
 
 /* Adds what is done in a comparison's folder, or in a folder of records. */
 static nr_status add_folder(json_t *records, const char *folder, nr_error *err)
 {
     nr_paths files = {0};
     char *inside = nr_path_join(folder, "results");
-    nr_status st = inside ? nr_paths_walk(&files, nr_path_exists(inside) ? inside : folder, is_record, err) : nr_fail(err, NR_E_MEMORY, "%s: out of memory", folder);
+    nr_status st = inside ? NR_OK : nr_fail(err, NR_E_MEMORY, "%s: out of memory", folder);
+    if (st == NR_OK) st = nr_paths_walk(&files, nr_path_exists(inside) ? inside : folder, is_record, err);
     for (size_t i = 0; i < files.count && st == NR_OK; i++) {
         json_t *o;
         if ((st = nr_json_load(&o, files.paths[i], err)) != NR_OK) break;
-        if (says(o, "status", "done") && nr_report_string(o, "identity")) {
+        if (nr_report_is(o, "status", "done") && nr_report_string(o, "identity")) {
             json_object_set_new(o, "taken_from", json_string(files.paths[i]));
             json_array_append(records, o);
         }
@@ -67,7 +57,7 @@ static nr_status same_backbone(nr_reuse *u, const nr_compare_place *p, const jso
     if (!u->backbone[0]) st = nr_model_file_open(&f, p->recipe->model, p->hub_folder, err);
     if (f) st = nr_model_file_fingerprint(f, u->backbone, err);
     nr_model_file_close(f);
-    *same = st == NR_OK && says(record, "backbone", u->backbone);
+    *same = st == NR_OK && nr_report_is(record, "backbone", u->backbone);
     return st;
 }
 
@@ -78,7 +68,7 @@ nr_status nr_reuse_find(json_t **out, nr_reuse *u, const nr_compare_place *p, co
     bool same = false;
     *out = NULL;
     json_array_foreach(u->records, i, o) {
-        if (!says(o, "identity", run->identity)) continue;
+        if (!nr_report_is(o, "identity", run->identity)) continue;
         NR_TRY(same_backbone(u, p, o, &same, err));
         if (same) break;
     }

@@ -10,12 +10,6 @@
 
 #include "formats/formats_internal.h"
 
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), m = strlen(end);
-    return n >= m && strcmp(s + n - m, end) == 0;
-}
-
 /* The folder itself, or the one .gguf file that it holds instead of a config. */
 static nr_status resolve_folder(char **out, const char *folder, nr_error *err)
 {
@@ -25,7 +19,7 @@ static nr_status resolve_folder(char **out, const char *folder, nr_error *err)
     DIR *d = nr_path_exists(config) ? NULL : opendir(folder);
     free(config);
     for (struct dirent *e; d && (e = readdir(d));) {
-        if (!ends_with(e->d_name, ".gguf")) continue;
+        if (!nr_ends_with(e->d_name, ".gguf")) continue;
         if (found++ == 0) first = nr_path_join(folder, e->d_name);
     }
     if (d) closedir(d);

@@ -36,6 +36,8 @@ void nr_report_free(nr_report_data *d);
 double nr_report_number(const json_t *o, const char *path);
 /* A string at a path, or NULL. */
 const char *nr_report_string(const json_t *o, const char *path);
+/* Whether this string stands there. */
+bool nr_report_is(const json_t *o, const char *path, const char *value);
 /* The name of a method as a title has it; other where it has none. */
 const char *nr_report_method(const char *method, const char *other);
 

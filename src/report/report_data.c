@@ -35,6 +35,12 @@ const char *nr_report_string(const json_t *o, const char *path)
     return json_is_string(v) ? json_string_value(v) : NULL;
 }
 
+bool nr_report_is(const json_t *o, const char *path, const char *value)
+{
+    const char *found = nr_report_string(o, path);
+    return found && strcmp(found, value) == 0;
+}
+
 void nr_report_free(nr_report_data *d)
 {
     json_t *all[] = {d->config, d->extension, d->usage, d->eval, d->before, d->gates, d->samples, d->tasks, d->steps, d->evals};
@@ -63,10 +69,9 @@ static void take_line(nr_report_data *d, const char *text, size_t n)
         json_decref(line);
         return;
     }
-    const char *kind = nr_report_string(line, "kind");
     double step = nr_report_number(line, "step");
-    if (kind && isfinite(step) && strcmp(kind, "step") == 0) append(d->steps, line, step);
-    if (kind && isfinite(step) && strcmp(kind, "eval") == 0) append(d->evals, line, step);
+    if (isfinite(step) && nr_report_is(line, "kind", "step")) append(d->steps, line, step);
+    if (isfinite(step) && nr_report_is(line, "kind", "eval")) append(d->evals, line, step);
     json_decref(line);
 }
 

@@ -176,9 +176,8 @@ static bool layer_points(const nr_report_data *d, const char *domain, const char
     double weight[MAX_LAYERS] = {0}, sum[MAX_LAYERS] = {0};
     if (!take(p, MAX_LAYERS)) return false;
     json_array_foreach(json_object_get(d->eval, "files"), i, file) {
-        const char *of = nr_report_string(file, "domain");
         double tokens = nr_report_number(file, "tokens");
-        if (!of || strcmp(of, domain) != 0 || !(tokens > 0)) continue;
+        if (!nr_report_is(file, "domain", domain) || !(tokens > 0)) continue;
         json_array_foreach(json_object_get(file, "layers"), l, layer) {
             double number = nr_report_number(layer, "layer"), v = nr_report_number(layer, key);
             if (!isfinite(v) || !(number >= 0 && number < MAX_LAYERS)) continue;

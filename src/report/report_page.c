@@ -93,8 +93,7 @@ static bool outcome_of(outcome *o, const nr_report_data *d, const json_t *result
     const json_t *s;
     char path[64];
     json_array_foreach(json_object_get(results, "sets"), i, s) {
-        const char *of = nr_report_string(s, "domain");
-        if (!of || strcmp(of, domain) != 0) continue;
+        if (!nr_report_is(s, "domain", domain)) continue;
         *o = (outcome){nr_report_number(s, "backbone"), nr_report_number(s, "extended"), nr_report_number(s, "kl"), nr_report_string(s, "name")};
         return true;
     }

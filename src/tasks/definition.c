@@ -250,11 +250,7 @@ void nr_task_free(nr_task *t)
 
 /* ---- folders of definitions ---- */
 
-static int is_json(const struct dirent *d)
-{
-    size_t n = strlen(d->d_name);
-    return n > 5 && d->d_name[0] != '.' && strcmp(d->d_name + n - 5, ".json") == 0;
-}
+static int is_json(const struct dirent *d) { return d->d_name[0] != '.' && nr_ends_with(d->d_name, ".json"); }
 
 static int by_name(const struct dirent **a, const struct dirent **b) { return strcmp((*a)->d_name, (*b)->d_name); }
 
