@@ -65,16 +65,16 @@ nr_status nr_reuse_find(json_t **out, nr_reuse *u, const nr_compare_place *p, co
 {
     size_t i;
     const json_t *o;
-    bool same = false;
     *out = NULL;
     json_array_foreach(u->records, i, o) {
+        bool same;
         if (!nr_report_is(o, "identity", run->identity)) continue;
         NR_TRY(same_backbone(u, p, o, &same, err));
-        if (same) break;
+        if (!same) continue;
+        *out = json_deep_copy(o);
+        return *out && nr_record_name(*out, run) ? NR_OK : nr_fail(err, NR_E_MEMORY, "%s: out of memory", run->name);
     }
-    if (!same) return NR_OK;
-    *out = json_deep_copy(o);
-    return *out && nr_record_name(*out, run) ? NR_OK : nr_fail(err, NR_E_MEMORY, "%s: out of memory", run->name);
+    return NR_OK;
 }
 
 nr_status nr_reuse_all(const nr_compare_place *p, const nr_compare_options *opt, const nr_listener *l, nr_error *err)
