@@ -1,4 +1,4 @@
-# The recipes of examples/paper: each expands in its three sizes. One that names
+# The recipes of examples/paper: each expands in its sizes. One that names
 # a method which this build lacks is refused by that name and nothing else.
 . "${SOURCE:?}/tests/cli/lib.sh"
 
@@ -7,7 +7,8 @@ if ! "$NRES" compare "$SOURCE/examples/paper/table7.yaml" --dry-run --set MODEL=
   says err 'built without libyaml' && exit 77
 fi
 [ "$(grep -c '^neutral,' out)" -eq 15 ] || fail "expected 5 weights in 3 seeds: $(cat out)"
-sizes=("" "$(cat "$SOURCE/examples/paper/gpu.set")" "$(cat "$SOURCE/examples/paper/paper.set")")
+sizes=("")
+for size in "$SOURCE"/examples/paper/*.set; do sizes+=("$(cat "$size")"); done
 for recipe in "$SOURCE"/examples/paper/*.yaml; do
   for size in "${sizes[@]}"; do
     # shellcheck disable=SC2086 # a list of words
