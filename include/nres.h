@@ -517,7 +517,8 @@ typedef struct {
 } nr_compare_options;
 
 /* The runs with the memory and the time that each will take, as JSON
- * (malloc'ed): {"runs": [{"name", "weights", "memory_bytes", "seconds", "done"}]}. */
+ * (malloc'ed): {"runs": [{"name", "memory_bytes", "seconds", "done", "error"}], "scoring_tokens": what a run's scoring
+ * takes, in tokens of training}. */
 nr_status nr_compare_plan(char **json, const nr_compare_options *opt, nr_error *err);
 /* Makes the runs that aren't done and writes table.md, table.csv, table.json,
  * report.html and drawings. *text (malloc'ed) is the table, in 80 columns; it is

@@ -11,20 +11,22 @@
 
 /* ---- the plan ---- */
 
-/* Bytes of the test texts, for the time that scoring takes. */
-static double test_tokens(const nr_recipe *r)
+/* What scoring a run takes, in tokens of training: about as much for a token of the test texts, which both models read;
+ * half as much for one of the questions. */
+static double scoring_tokens(const nr_recipe *r)
 {
     double bytes = 0;
+    if (!r->test) return 0;
     for (size_t t = 0; t < r->text_count; t++) {
         nr_map m;
         if (!r->texts[t].test || nr_map_open(&m, r->texts[t].test, NULL) != NR_OK) continue;
         bytes += (double)m.size;
         nr_map_close(&m);
     }
-    return bytes / 4;
+    return bytes / NR_BYTES_A_TOKEN + nr_recipe_tasks_tokens(r) / 2;
 }
 
-static nr_status plan_run(const nr_compare_place *p, nr_reuse *reuse, const nr_planned *run, json_t *list, nr_error *err)
+static nr_status plan_run(const nr_compare_place *p, nr_reuse *reuse, const nr_planned *run, double scoring, json_t *list, nr_error *err)
 {
     nr_files files[4];
     const char **paths;
@@ -38,9 +40,8 @@ static nr_status plan_run(const nr_compare_place *p, nr_reuse *reuse, const nr_p
                   .stands_on = {(const char *const *)p->recipe->stands_on.paths, p->recipe->stands_on.count}};
     nr_status st = run->role == NR_CONTROL_BACKBONE ? NR_OK : nr_trainer_plan(&plan, &how, &run->s, &why);
     double trained = (double)run->s.steps * (double)(run->s.batch_size * run->s.context);
-    double scoring = p->recipe->test && trained > 0 ? plan.seconds / trained * test_tokens(p->recipe) : 0;
-    json_t *o = json_pack("{s:s, s:I, s:f, s:b}", "name", run->name, "memory_bytes", (json_int_t)plan.total_bytes, "seconds", plan.seconds + scoring, "done",
-                          done != NULL);
+    double seconds = trained > 0 ? plan.seconds / trained * (trained + scoring) : 0;
+    json_t *o = json_pack("{s:s, s:I, s:f, s:b}", "name", run->name, "memory_bytes", (json_int_t)plan.total_bytes, "seconds", seconds, "done", done != NULL);
     if (st != NR_OK) json_object_set_new(o, "error", json_string(why.message));
     json_array_append_new(list, o);
     json_decref(done);
@@ -54,11 +55,12 @@ nr_status nr_compare_plan(char **json, const nr_compare_options *opt, nr_error *
     *json = NULL;
     NR_TRY(nr_recipe_load(&r, opt->recipe, opt->variables, opt->variable_count, opt->task_folder, err));
     nr_compare_place p = {&r, opt->output ? opt->output : "", opt->cache_folder, opt->hub_folder, false};
-    json_t *list = json_array(), *o = json_pack("{s:o}", "runs", list);
+    double scoring = scoring_tokens(&r);
+    json_t *list = json_array(), *o = json_pack("{s:o, s:f}", "runs", list, "scoring_tokens", scoring);
     nr_reuse reuse;
     nr_status st = nr_reuse_load(&reuse, opt->reuse, opt->reuse_count, err);
     for (size_t i = 0; st == NR_OK && i < r.run_count; i++)
-        if (!opt->only || strcmp(opt->only, r.runs[i].name) == 0) st = plan_run(&p, &reuse, &r.runs[i], list, err);
+        if (!opt->only || strcmp(opt->only, r.runs[i].name) == 0) st = plan_run(&p, &reuse, &r.runs[i], scoring, list, err);
     if (st == NR_OK && !(*json = json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(9)))) st = nr_fail(err, NR_E_MEMORY, "%s: out of memory", r.path);
     json_decref(o);
     nr_reuse_free(&reuse);

@@ -37,6 +37,8 @@ void nr_yaml_free(nr_yaml *y);
 /* The item of a mapping, or NULL. */
 const nr_yaml *nr_yaml_find(const nr_yaml *y, const char *key);
 
+#define NR_BYTES_A_TOKEN 4 /* about, for the time that scoring takes */
+
 /* ---- recipe.c ---- */
 
 typedef struct {
@@ -153,6 +155,8 @@ nr_status nr_recipe_tasks_check(const nr_recipe *r, nr_error *err);
 nr_status nr_recipe_tasks_find(const nr_recipe *r, nr_error *err);
 /* Everything that decides their scores, files by name and size; NULL without tasks. */
 json_t *nr_recipe_tasks_identity(const nr_recipe *r);
+/* About how many tokens a model reads for them, what a question shares with the one before it once; 0 without their files. */
+double nr_recipe_tasks_tokens(const nr_recipe *r);
 /* Scores of a model, by the recipe's names: {"domain", "task", "format", "decided_by", "accuracy", "stderr", "items",
  * "chance", "shots"}. *seconds: what it took. */
 nr_status nr_recipe_tasks_score(json_t **out, double *seconds, const nr_recipe *r, const nr_model *m, const nr_tokenizer *t,

@@ -98,6 +98,45 @@ json_t *nr_recipe_tasks_identity(const nr_recipe *r)
     return json_pack("{s:s, s:I, s:o, s:o}", "format", t->format ? t->format : "harness", "limit", (json_int_t)t->limit, "shots", shots, "tasks", list);
 }
 
+/* ---- how much there is to read ---- */
+
+static size_t shared(const char *a, const char *b)
+{
+    size_t n = 0;
+    while (a[n] && a[n] == b[n]) n++;
+    return n;
+}
+
+static double bytes_of(const nr_items *s)
+{
+    double bytes = 0;
+    for (size_t i = 0; i < s->count; i++) {
+        const nr_item *item = &s->items[i];
+        bytes += (double)strlen(item->context) - (double)(i ? shared(item->context, item[-1].context) : 0);
+        for (size_t c = 0; c < item->choices; c++) bytes += (double)strlen(item->continuations[c]);
+    }
+    return bytes;
+}
+
+double nr_recipe_tasks_tokens(const nr_recipe *r)
+{
+    const nr_recipe_tasks *tasks = &r->tasks;
+    double bytes = 0;
+    for (size_t i = 0; r->test && i < tasks->count; i++)
+        for (int k = 0; k < 2; k++) {
+            nr_task t;
+            nr_items items = {0};
+            bool none;
+            if (open_task(r, i, k, &t, &none, NULL) != NR_OK || none) continue;
+            if (nr_items_make(&items, &t, (const char *const *)tasks->data.paths, tasks->data.count, tasks->shots_given ? tasks->shots : t.shots,
+                              tasks->limit, NULL, NULL) == NR_OK)
+                bytes += bytes_of(&items);
+            nr_items_free(&items);
+            nr_task_free(&t);
+        }
+    return bytes / NR_BYTES_A_TOKEN;
+}
+
 /* ---- a run's scores ---- */
 
 static double number(const json_t *o, const char *key) { return nr_report_number(o, key); }

@@ -30,6 +30,11 @@ if ! "$NRES" compare tasks.yaml --dry-run "${SET[@]}" >out 2>err; then
   says err 'built without libyaml' && exit 77
 fi
 
+# The plan counts what is read to score a run, the questions with it.
+scoring() { "$NRES" compare tasks.yaml --dry-run --json --set MODEL=model "$@" | sed -nE 's/.*"scoring_tokens": ([0-9.]+).*/\1/p'; }
+awk -v none="$(scoring DATA=none)" -v six="$(scoring DATA=data)" -v two="$(scoring DATA=data LIMIT=2)" \
+  'BEGIN { exit !(none > 0 && two > none && six - none > 1.5 * (two - none)) }' || fail "the plan doesn't count questions"
+
 expect 0 "$NRES" compare tasks.yaml -o whole "${SET[@]}"
 wide=$(awk 'length($0) > 80' out)
 [ -z "$wide" ] || fail "wider than 80 columns: $wide"
