@@ -9,7 +9,8 @@
  *   reuse.c            records of other comparisons that count here too
  *   runner.c           all runs: which are done, processes, progress
  *   summary.c          records into one JSON: means, intervals, ranks
- *   compare_table.c    that JSON as text, Markdown and CSV, compare_tasks.c its task scores, compare_cells.c words of both
+ *   compare_table.c    that JSON as text, Markdown and CSV, compare_tasks.c its task scores,
+ *   compare_pairs.c    its differences seed by seed, compare_cells.c words of all three
  *   compare_figures.c  the drawings, compare_page.c the page
  *   spectrum.c         singular values of a matrix
  *   write_recipe.c     runs as a recipe again
@@ -233,6 +234,11 @@ void nr_compare_text(nr_buffer *b, const json_t *summary);
 void nr_compare_markdown(nr_buffer *b, const json_t *summary);
 void nr_compare_csv(nr_buffer *b, const json_t *summary);
 void nr_compare_html(nr_buffer *b, const json_t *summary);
+
+/* ---- compare_pairs.c: of the summary's groups; nothing where there is one seed ---- */
+void nr_compare_pairs_text(nr_buffer *b, const json_t *groups);
+void nr_compare_pairs_markdown(nr_buffer *b, const json_t *groups);
+void nr_compare_pairs_html(nr_buffer *b, const json_t *groups);
 
 /* ---- compare_tasks.c: nothing where there are no tasks ---- */
 void nr_compare_tasks_text(nr_buffer *b, const json_t *summary);

@@ -112,6 +112,15 @@ static void draw(curves *c, nr_chart *chart, bool standalone, nr_buffer *svg)
 
 /* ---- learning against forgetting ---- */
 
+/* What tells a group from the others of its label: a learning rate as a number alone. */
+static const char *point_name(const json_t *g, double rate, char to[16])
+{
+    const char *own = nr_report_string(g, "name") + strlen(nr_report_string(g, "label"));
+    if (!*own || (strncmp(own, ",lr=", 4) == 0 && !strchr(own + 1, ','))) snprintf(to, 16, "%g", rate);
+    else snprintf(to, 16, "%.15s", own + 1);
+    return to;
+}
+
 /* A label's groups by rising learning rate; equal ones as the recipe has them. */
 static void tradeoff_label(curves *c, const json_t *groups, const char *label)
 {
@@ -131,9 +140,8 @@ static void tradeoff_label(curves *c, const json_t *groups, const char *label)
         if (at == SIZE_MAX) return;
         used = lowest == last ? used + 1 : 1;
         last = lowest;
-        char note[16];
-        snprintf(note, sizeof note, "%g", last);
-        add_point(c, nr_report_number(next, "learning"), nr_report_number(next, "forgetting"), note);
+        char name[16];
+        add_point(c, nr_report_number(next, "learning"), nr_report_number(next, "forgetting"), point_name(next, last, name));
     }
 }
 
@@ -291,7 +299,7 @@ static const struct {
     const char *name, *title, *note;
     void (*draw)(curves *c, const json_t *summary, bool standalone, nr_buffer *svg);
 } figures[] = {
-    {"tradeoff", "Forgetting against learning", "Test text; the lower left is best. Points are learning rates, the star is the backbone.", tradeoff},
+    {"tradeoff", "Forgetting against learning", "Test text; the lower left is best. A row's points are its learning rates, or what else differs; the star is the backbone.", tradeoff},
     {"loss", "Training loss", "On the new rows of the training steps, running means.", loss},
     {"early", "Forgetting over the steps", "Old validation text. What rises at the start is forgetting that the first steps cause.", early},
     {"learned", "Learning over the steps", "New validation text: lower is better.", learned},

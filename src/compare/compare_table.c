@@ -95,41 +95,6 @@ static void text_columns(nr_buffer *b, const json_t *summary)
     }
 }
 
-static bool has_pairs(const json_t *groups)
-{
-    size_t i;
-    const json_t *g;
-    json_array_foreach(groups, i, g)
-        if (nr_report_number(g, "against.pairs") > 1) return true;
-    return false;
-}
-
-static void text_pairs(nr_buffer *b, const json_t *groups)
-{
-    static const char *const keys[] = {"learning", "forgetting", "sum"};
-    size_t i;
-    const json_t *g;
-    const char *reference = NULL;
-    if (!has_pairs(groups)) return;
-    json_array_foreach(groups, i, g)
-        if (!reference) reference = nr_report_string(g, "against.group");
-    nr_buffer_printf(b, "\nagainst %s, seed by seed, +- 95 %%\n%-*s%18s%18s%18s\n", reference, LABEL, "   run", keys[0], keys[1], keys[2]);
-    json_array_foreach(groups, i, g) {
-        const json_t *o = json_object_get(g, "against");
-        if (!o) continue;
-        nr_compare_text_name(b, g);
-        for (size_t k = 0; k < 3; k++) {
-            const json_t *d = json_object_get(o, keys[k]);
-            double mean = nr_report_number(d, "mean"), half = nr_report_number(d, "high") - mean;
-            char cell[40] = "-";
-            if (isfinite(half)) snprintf(cell, sizeof cell, "%+.4f +- %.4f", mean, half);
-            else if (isfinite(mean)) snprintf(cell, sizeof cell, "%+.4f", mean);
-            nr_buffer_printf(b, "%18s", cell);
-        }
-        nr_buffer_text(b, "\n");
-    }
-}
-
 /* The rows of which no run was made, in lines of 80 columns. */
 static void text_waiting(nr_buffer *b, const json_t *waiting)
 {
@@ -155,7 +120,7 @@ void nr_compare_text(nr_buffer *b, const json_t *summary)
     text_block(b, groups, distance, NR_COUNT(distance), false);
     text_columns(b, summary);
     nr_compare_tasks_text(b, summary);
-    text_pairs(b, groups);
+    nr_compare_pairs_text(b, groups);
     text_waiting(b, json_object_get(summary, "waiting"));
     nr_buffer_text(b, "\nThe number before a row is its rank by the sum, among the rows that validation\n"
                       "chose. *: more than a tenth off the budget of --extra.\n");
@@ -226,32 +191,6 @@ static void markdown_row(nr_buffer *b, const json_t *g, const json_t *columns)
     nr_buffer_text(b, "\n");
 }
 
-static void markdown_pairs(nr_buffer *b, const json_t *groups)
-{
-    static const char *const keys[] = {"learning", "forgetting", "sum"};
-    size_t i;
-    const json_t *g;
-    if (!has_pairs(groups)) return;
-    nr_buffer_text(b, "\nDifferences, seed by seed, with 95 % intervals:\n\n| run | against | seeds | learning | forgetting | sum |\n|---|---|---:|---:|---:|---:|\n");
-    json_array_foreach(groups, i, g) {
-        const json_t *o = json_object_get(g, "against");
-        if (!o) continue;
-        nr_buffer_text(b, "| ");
-        nr_compare_markdown_word(b, nr_report_string(g, "name"));
-        nr_buffer_text(b, " | ");
-        nr_compare_markdown_word(b, nr_report_string(o, "group"));
-        nr_buffer_printf(b, " | %.0f |", nr_report_number(o, "pairs"));
-        for (size_t k = 0; k < 3; k++) {
-            const json_t *d = json_object_get(o, keys[k]);
-            double low = nr_report_number(d, "low"), high = nr_report_number(d, "high"), mean = nr_report_number(d, "mean");
-            if (isfinite(low)) nr_buffer_printf(b, " %+.4f (%+.4f to %+.4f) |", mean, low, high);
-            else if (isfinite(mean)) nr_buffer_printf(b, " %+.4f |", mean);
-            else nr_buffer_text(b, " - |");
-        }
-        nr_buffer_text(b, "\n");
-    }
-}
-
 void nr_compare_markdown(nr_buffer *b, const json_t *summary)
 {
     size_t i;
@@ -264,7 +203,7 @@ void nr_compare_markdown(nr_buffer *b, const json_t *summary)
     markdown_heading(b, columns);
     json_array_foreach(groups, i, g) markdown_row(b, g, columns);
     nr_compare_tasks_markdown(b, summary);
-    markdown_pairs(b, groups);
+    nr_compare_pairs_markdown(b, groups);
     put_waiting(b, summary, "\n", nr_compare_markdown_word, "\n");
 }
 
@@ -380,4 +319,5 @@ void nr_compare_html(nr_buffer *b, const json_t *summary)
     put_waiting(b, summary, "<p class=\"note\">", nr_escape, "</p>\n");
     nr_buffer_text(b, "<p class=\"note\">The rank is by the sum, among the rows that validation text chose. *: more than a tenth off the "
                       "budget of weights.</p>\n");
+    nr_compare_pairs_html(b, groups);
 }

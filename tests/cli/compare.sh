@@ -50,6 +50,7 @@ for key in french.bits_per_byte english.kl again.top1_agreement off_budget memor
 for key in learning forgetting sum nats_more kl top1_agreement weights off_budget validation_sum rank chosen against columns; do
   says whole/table.json "\"$key\""
 done
+says whole/figures/tradeoff.svg '>0.001<'
 says whole/results/neutral,lr=0.001.json '"command": "nres extend -m '
 says whole/results/backbone.json '"kl": 0'
 says whole/results/wild.json '"status": "failed"'

@@ -89,6 +89,15 @@ expect 0 "$NRES" compare plain.yaml -o plain "${SET[@]}"
 if grep -q guessing out; then fail "a table of tasks without any"; fi
 diff <(sed -n '/"scores"/,/^  }/p' plain/results/lora.json) <(sed -n '/"scores"/,/^  }/p' whole/results/lora.json) || fail "other scores with tasks"
 
+# Two rows with the same seeds are held against each other seed by seed.
+sed 's/{method: lora}/{method: lora, seed: [1, 2]}/' plain.yaml >paired.yaml
+expect 0 "$NRES" compare paired.yaml -o paired --reuse plain "${SET[@]}"
+bits() { sed -n '/"scores"/,/^  }/p' "paired/results/$1.json" | sed -n '/"french": {/,/}/s/.*"bits_per_byte": \([0-9.]*\).*/\1/p'; }
+mean=$(for s in 1 2; do echo "$(bits "lora,seed=$s") $(bits "neutral,seed=$s")"; done | awk '{ d += $1 - $2 } END { printf "%+.4f", d / NR }')
+says out "$mean +- "
+says paired/table.md "| $mean ("
+says paired/report.html "<td>$mean &plusmn; "
+
 # nres tune hands the tasks on.
 sed 's/{method: lora}/{method: lora, width: [2, 3]}/; s/validation_share.*//' tasks.yaml >choose.yaml
 expect 0 "$NRES" tune choose.yaml -o tuned --rounds 2 --keep 2 "${SET[@]}"
