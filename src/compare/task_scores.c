@@ -122,7 +122,7 @@ double nr_recipe_tasks_tokens(const nr_recipe *r)
 {
     const nr_recipe_tasks *tasks = &r->tasks;
     double bytes = 0;
-    for (size_t i = 0; r->test && i < tasks->count; i++)
+    for (size_t i = 0; i < tasks->count; i++)
         for (int k = 0; k < 2; k++) {
             nr_task t;
             nr_items items = {0};
