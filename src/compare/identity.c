@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "compare/compare.h"
+#include "train/train.h"
 
 static json_t *text_identity(const nr_recipe_text *t, bool trains)
 {
@@ -35,6 +36,8 @@ static bool hash_json(char hex[65], const json_t *o)
 static nr_status identify(const nr_recipe *r, const json_t *tasks, nr_planned *run, nr_error *err)
 {
     nr_settings s = run->s;
+    const nr_method *method;
+    NR_TRY(nr_train_method_defaults(&s, &method, err));
     s.threads = 0;
     bool backbone = run->role == NR_CONTROL_BACKBONE;
     json_t *texts = json_object();

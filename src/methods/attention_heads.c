@@ -65,7 +65,7 @@ static nr_status declare(nr_extension *e, nr_error *err)
     static const char *const names[PARAMS] = {"heads_q", "heads_k", "heads_v", "heads_o"};
     const nr_config *c = e->model->config;
     e->width = heads_for(e);
-    double variance = e->settings.init == 0 ? e->settings.init_scale / ((double)c->C * (double)c->L) : 2 / (double)c->C;
+    double variance = nr_extension_variance(e, e->settings.init);
     size_t inner = e->width * c->D;
     for (size_t l = 0; l < c->L; l++)
         for (int k = W_Q; e->layer_on[l] && k < PARAMS; k++) {
@@ -162,6 +162,7 @@ const nr_method nr_method_attention = {
     .source = "arXiv 2410.02744, its placement in attention",
     .starts_as_backbone = true,
     .learning_rate = 1e-3,
+    .init = NR_INIT_HE,
     .declare = declare,
     .activations = activations,
     .activation_count = NR_COUNT(activations),

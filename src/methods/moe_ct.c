@@ -34,7 +34,7 @@ static nr_status declare(nr_extension *e, nr_error *err)
     *f = (nr_fusion){.experts = s->experts, .gate = s->fusion == 1, .share = s->fusion_share};
     if (f->experts < 2) return nr_fail(err, NR_E_USAGE, "--experts: expected at least 2 for moe-ct, found %zu", f->experts);
     e->width = f->width = width_for(e, f);
-    double variance = s->init == 0 ? s->init_scale / ((double)c->C * (double)c->L) : 2 / (double)c->C;
+    double variance = nr_extension_variance(e, s->init);
     for (size_t l = 0; l < c->L; l++) {
         if (!e->layer_on[l]) continue;
         NR_TRY(nr_fusion_declare(e, l, &first, err));
@@ -55,6 +55,7 @@ const nr_method nr_method_moe_ct = {
     .math = "h = (1-g) FFN(x) + g sum_i softmax(W_r x)_i E_i(x), g = 0.5 or sigmoid(w.x)",
     .source = "arXiv 2407.00875",
     .learning_rate = 1e-3,
+    .init = NR_INIT_HE,
     .settle = settle,
     .declare = declare,
     NR_FUSION_HOOKS,

@@ -75,9 +75,7 @@ static nr_status declare_layer(nr_extension *e, size_t l, nr_error *err)
 {
     const nr_config *c = e->model->config;
     const nr_settings *s = &e->settings;
-    double low = s->init_scale / ((double)c->C * (double)c->L), he = 2 / (double)c->C;
-    double matrix = s->init == 0 ? low : he;
-    double gate = s->gate_init == 0 ? low : s->gate_init == 1 ? he : 0;
+    double matrix = nr_extension_variance(e, s->init), gate = s->gate_init == 2 ? 0 : nr_extension_variance(e, NR_INIT_LOW + s->gate_init);
     nr_param *p;
     for (int k = W_GATE; k <= W_IN; k++) {
         p = nr_extension_declare(e, e->width, c->C, false, true, "layers.%zu.%s", l, k == W_GATE ? "w_gate" : "w_in");

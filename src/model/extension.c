@@ -69,6 +69,12 @@ double nr_extension_budget(const nr_extension *e)
     return e->settings.extra / 100 * (double)nr_model_weight_count(e->model->config);
 }
 
+double nr_extension_variance(const nr_extension *e, int init)
+{
+    double C = (double)e->model->config->C;
+    return init == NR_INIT_HE ? 2 / C : e->settings.init_scale / (C * (double)e->model->config->L);
+}
+
 nr_param *nr_extension_declare(nr_extension *e, size_t rows, size_t cols, bool vector, bool as_linear, const char *fmt, ...)
 {
     if ((e->param_count & (e->param_count - 1)) == 0) { /* grows by doubling */
@@ -240,7 +246,7 @@ static nr_status create(nr_extension **out, const nr_model *m, const nr_settings
     e->settings = *s;
     e->on = true;
     e->method = method;
-    if (method->settle) method->settle(&e->settings);
+    nr_method_settle(method, &e->settings);
     NR_GO(parse_layers(e, err));
     NR_GO(method->declare(e, err));
     if (e->param_count == 0 || e->weights == 0) {

@@ -94,6 +94,9 @@ typedef struct {
     size_t (*bytes)(const struct nr_extension *e, const nr_pass_options *opt); /* instead of size: that much scratch */
 } nr_activation;
 
+/* The setting init: the variance in which matrices that read the hidden state begin. */
+enum { NR_INIT_AUTO, NR_INIT_LOW, NR_INIT_HE };
+
 struct nr_method {
     const char *name;        /* as --method takes it */
     const char *summary;     /* one line */
@@ -103,6 +106,7 @@ struct nr_method {
     bool gated;              /* rows may leave out what it adds, by gate_threshold */
     double learning_rate;    /* default, for short runs of some 1e5 to 1e6 tokens */
     bool anchored;           /* the trainer adds lambda / 2 sum F (theta - theta0)^2, F found on old text; params are copies */
+    int init;                /* where that setting is auto: NR_INIT_HE, or else low */
     double lwf_alpha;        /* default weight of the distillation from the backbone, which any method may have */
     /* Settings that the method doesn't leave open get their value. */
     void (*settle)(nr_settings *s);
@@ -153,6 +157,8 @@ extern const size_t nr_method_count;
 const nr_method *nr_method_find(const char *name);
 /* The same, or an error that lists the names there are. */
 nr_status nr_method_named(const nr_method **m, const char *name, nr_error *err);
+/* Settings that the method decides, and those that it has a default for in place of auto. */
+void nr_method_settle(const nr_method *m, nr_settings *s);
 
 /* ---- stack.c: several extensions at once ---- */
 
@@ -183,6 +189,8 @@ size_t nr_extension_rank(const struct nr_extension *e, size_t layer);
 bool nr_extension_replaces(const struct nr_extension *e, const char *name);
 /* Extra weights that the budget allows: extra / 100 of all backbone weights. */
 double nr_extension_budget(const struct nr_extension *e);
+/* In which a matrix (out, C) begins: s / (C L), or 2 / C for NR_INIT_HE. */
+double nr_extension_variance(const struct nr_extension *e, int init);
 /* Writes config and weights; record may be NULL. Files appear atomically,
  * the weights first. */
 nr_status nr_extension_write(const struct nr_extension *e, const char *folder, const json_t *record, nr_error *err);
