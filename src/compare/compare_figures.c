@@ -5,7 +5,7 @@
  *               rate as its parameter, the backbone as a star
  *   loss        training loss on new rows
  *   early, learned   validation text of both domains over the steps
- *   gates       mean |g| by layer, new text and old
+ *   gates       mean |g| by layer, new text and old, of rows that have a gate
  *   spectrum    singular values of the gate matrices, sorted, over the largest
  *
  * Curves over steps or layers are those of the chosen rows' first seed; where
@@ -112,11 +112,12 @@ static void draw(curves *c, nr_chart *chart, bool standalone, nr_buffer *svg)
 
 /* ---- learning against forgetting ---- */
 
-/* What tells a group from the others of its label: a learning rate as a number alone. */
+/* What tells a group from the others of its label: a learning rate as a number alone; nothing where there are no others. */
 static const char *point_name(const json_t *g, double rate, char to[16])
 {
     const char *own = nr_report_string(g, "name") + strlen(nr_report_string(g, "label"));
-    if (!*own || (strncmp(own, ",lr=", 4) == 0 && !strchr(own + 1, ','))) snprintf(to, 16, "%g", rate);
+    if (!*own) to[0] = '\0';
+    else if (strncmp(own, ",lr=", 4) == 0 && !strchr(own + 1, ',')) snprintf(to, 16, "%g", rate);
     else snprintf(to, 16, "%.15s", own + 1);
     return to;
 }
@@ -236,12 +237,22 @@ static void learned(curves *c, const json_t *summary, bool standalone, nr_buffer
 
 /* ---- by layer ---- */
 
+/* Without a gate g is 1 everywhere. */
+static bool has_gate(const json_t *layers)
+{
+    size_t i;
+    const json_t *l;
+    json_array_foreach(layers, i, l)
+        if (nr_report_number(l, "new.gate_abs") != 1 || nr_report_number(l, "old.gate_abs") != 1) return true;
+    return false;
+}
+
 static bool gate_curve(curves *c, const json_t *run, const json_t *group, size_t colour)
 {
     size_t i;
     const json_t *l, *list = json_object_get(run, "layers");
     bool any = false;
-    for (int old = 0; old < 2; old++) {
+    for (int old = 0; has_gate(list) && old < 2; old++) {
         char name[110];
         snprintf(name, sizeof name, "%s%s", nr_report_string(group, "name"), old ? ", old" : "");
         nr_series *s = add_curve(c, name, colour);
