@@ -252,7 +252,8 @@ static bool gate_curve(curves *c, const json_t *run, const json_t *group, size_t
     size_t i;
     const json_t *l, *list = json_object_get(run, "layers");
     bool any = false;
-    for (int old = 0; has_gate(list) && old < 2; old++) {
+    if (!has_gate(list)) return false;
+    for (int old = 0; old < 2; old++) {
         char name[110];
         snprintf(name, sizeof name, "%s%s", nr_report_string(group, "name"), old ? ", old" : "");
         nr_series *s = add_curve(c, name, colour);
