@@ -61,6 +61,12 @@ grep llama-pro out | head -1 | grep -qF '0.043* ' || fail "no mark: $(grep llama
   "$(sed -n '/"english": {/,/}/p' whole/results/new-only.json | grep -F '"bits_per_byte"')" ] || fail "one text, two scores"
 [ "$(grep -cE '^ [123] ' out)" -eq 9 ] || fail "expected three ranked rows in three blocks: $(cat out)"
 
+for run in whole/runs/*; do # only a run that isn't finished has a use for its state
+  [ ! -e "$run/extension_config.json" ] || [ ! -e "$run/state" ] || fail "$run keeps its state"
+done
+expect 0 "$NRES" resume whole/runs/lora,lr=0.01
+says err 'is finished'
+
 numbers() { # of a comparison: everything but what depends on the clock
   for file in "$1"/results/*.json; do
     echo "$file" | sed 's|.*/||'
