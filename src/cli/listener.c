@@ -24,6 +24,7 @@ typedef struct {
     bool live, shown;
     char what[64], note[96];
     double began, began_done; /* of this `what`: the estimate's base */
+    double done;              /* when last told; less: the same again, as the next round of a tuning */
     double printed;           /* when a line was last printed */
 } display;
 
@@ -122,13 +123,14 @@ static void on_progress(void *user, const char *what, double done, double total,
 {
     (void)user;
     double now = nr_clock();
-    if (strncmp(screen.what, what, sizeof screen.what - 1) != 0) {
+    if (strncmp(screen.what, what, sizeof screen.what - 1) != 0 || done < screen.done) {
         snprintf(screen.what, sizeof screen.what, "%s", what);
         screen.note[0] = '\0'; /* it spoke of the work before */
         screen.began = now;
         screen.began_done = done;
         if (!screen.live) screen.printed = now; /* short work prints no line at all */
     }
+    screen.done = done;
     if (now - screen.printed < (screen.live ? LIVE_INTERVAL : PLAIN_INTERVAL)) return;
     screen.printed = now;
     char line[256];

@@ -75,6 +75,22 @@ static void no_terminal_gets_plain_lines(void **state)
     assert_string_equal(text, "plan: 7\nreading 1/100  1%\nreading 51/100  51%\n");
 }
 
+/* The next round of the same work counts from its own beginning. */
+static void the_same_again_begins_anew(void **state)
+{
+    (void)state;
+    char line[256];
+    screen = (display){.live = true, .printed = nr_clock()};
+    on_progress(NULL, "comparing", 900, 1000, 0, NULL);
+    screen.began -= 600;
+    on_progress(NULL, "comparing", 1000, 1000, 0, NULL);
+    double now = nr_clock();
+    on_progress(NULL, "comparing", 10, 1000, 0, NULL);
+    assert_true(screen.began >= now);
+    progress_text(line, sizeof line, 110, 1000, 0, NULL, screen.began + 10);
+    assert_string_equal(line, "comparing 110/1000  11% | 1 min 29 s left");
+}
+
 static void live_work(void)
 {
     const nr_listener *l = nr_cli_listener(false);
@@ -145,6 +161,7 @@ int main(void)
         cmocka_unit_test(counts_and_units),
         cmocka_unit_test(progress_says_rate_and_time_left),
         cmocka_unit_test(no_terminal_gets_plain_lines),
+        cmocka_unit_test(the_same_again_begins_anew),
         cmocka_unit_test(terminal_gets_one_line_that_goes_away),
         cmocka_unit_test(quiet_says_nothing),
         cmocka_unit_test(first_signal_asks_second_ends),
