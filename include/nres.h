@@ -140,7 +140,7 @@ typedef struct {
     X(method, S, layers, "all", 0, 0, "", "LIST", "extended layers: all, or a list such as 0-9,20,29")                                                              \
     X(method, E, gate, 0, 0, 3, "elu|relu|sigmoid|none", "G", "gate of the adapter")                                                                                \
     X(method, B, gate_bias, 0, 0, 1, "", "", "give the gate a bias")                                                                                                \
-    X(method, E, init, 0, 0, 2, "auto|low|he", "I", "initial variance of W_in and W_gate: low s/(C L), he 2/C; auto: he for adapter, attention and moe-ct, else low")     \
+    X(method, E, init, 1, 0, 1, "low|he", "I", "initial variance of W_in and W_gate: low s/(C L), he 2/C")                                                                \
     X(method, F, init_scale, 1, 0, 1e6, "", "S", "s of the low init; prefix: the variance itself")                                                                  \
     X(method, E, placement, 0, 0, 1, "parallel|serial", "P", "neutral, adapter: beside the FFN, reading its input, or after it, reading its output")               \
     X(method, E, gate_init, 0, 0, 2, "low|he|zero", "I", "initial variance of the gate's w")                                                                        \

@@ -20,7 +20,6 @@ const nr_method nr_method_adapter = {
     .source = "arXiv 2410.02744, its baseline",
     .starts_as_backbone = true,
     .learning_rate = 1e-3,
-    .init = NR_INIT_HE,
     .settle = settle,
     NR_NEUTRAL_HOOKS,
 };

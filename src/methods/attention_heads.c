@@ -162,7 +162,6 @@ const nr_method nr_method_attention = {
     .source = "arXiv 2410.02744, its placement in attention",
     .starts_as_backbone = true,
     .learning_rate = 1e-3,
-    .init = NR_INIT_HE,
     .declare = declare,
     .activations = activations,
     .activation_count = NR_COUNT(activations),

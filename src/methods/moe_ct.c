@@ -55,7 +55,6 @@ const nr_method nr_method_moe_ct = {
     .math = "h = (1-g) FFN(x) + g sum_i softmax(W_r x)_i E_i(x), g = 0.5 or sigmoid(w.x)",
     .source = "arXiv 2407.00875",
     .learning_rate = 1e-3,
-    .init = NR_INIT_HE,
     .settle = settle,
     .declare = declare,
     NR_FUSION_HOOKS,

@@ -75,7 +75,7 @@ static nr_status declare_layer(nr_extension *e, size_t l, nr_error *err)
 {
     const nr_config *c = e->model->config;
     const nr_settings *s = &e->settings;
-    double matrix = nr_extension_variance(e, s->init), gate = s->gate_init == 2 ? 0 : nr_extension_variance(e, NR_INIT_LOW + s->gate_init);
+    double matrix = nr_extension_variance(e, s->init), gate = s->gate_init == 2 ? 0 : nr_extension_variance(e, s->gate_init);
     nr_param *p;
     for (int k = W_GATE; k <= W_IN; k++) {
         p = nr_extension_declare(e, e->width, c->C, false, true, "layers.%zu.%s", l, k == W_GATE ? "w_gate" : "w_in");
@@ -302,6 +302,6 @@ const nr_method nr_method_neutral = {
     .source = "arXiv 2410.02744",
     .starts_as_backbone = true,
     .gated = true,
-    .learning_rate = 1e-2,
+    .learning_rate = 5e-3,
     NR_NEUTRAL_HOOKS,
 };

@@ -57,9 +57,3 @@ nr_status nr_method_named(const nr_method **m, const char *name, nr_error *err)
                                nr_methods[i]->name);
     return nr_fail(err, NR_E_USAGE, "--method: expected %s, found \"%.200s\"", list, name);
 }
-
-void nr_method_settle(const nr_method *m, nr_settings *s)
-{
-    if (m->settle) m->settle(s);
-    if (s->init == NR_INIT_AUTO) s->init = m->init == NR_INIT_HE ? NR_INIT_HE : NR_INIT_LOW;
-}

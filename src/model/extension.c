@@ -246,7 +246,7 @@ static nr_status create(nr_extension **out, const nr_model *m, const nr_settings
     e->settings = *s;
     e->on = true;
     e->method = method;
-    nr_method_settle(method, &e->settings);
+    if (method->settle) method->settle(&e->settings);
     NR_GO(parse_layers(e, err));
     NR_GO(method->declare(e, err));
     if (e->param_count == 0 || e->weights == 0) {

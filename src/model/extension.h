@@ -95,7 +95,7 @@ typedef struct {
 } nr_activation;
 
 /* The setting init: the variance in which matrices that read the hidden state begin. */
-enum { NR_INIT_AUTO, NR_INIT_LOW, NR_INIT_HE };
+enum { NR_INIT_LOW, NR_INIT_HE };
 
 struct nr_method {
     const char *name;        /* as --method takes it */
@@ -106,7 +106,6 @@ struct nr_method {
     bool gated;              /* rows may leave out what it adds, by gate_threshold */
     double learning_rate;    /* default, for short runs of some 1e5 to 1e6 tokens */
     bool anchored;           /* the trainer adds lambda / 2 sum F (theta - theta0)^2, F found on old text; params are copies */
-    int init;                /* where that setting is auto: NR_INIT_HE, or else low */
     double lwf_alpha;        /* default weight of the distillation from the backbone, which any method may have */
     /* Settings that the method doesn't leave open get their value. */
     void (*settle)(nr_settings *s);
@@ -157,8 +156,6 @@ extern const size_t nr_method_count;
 const nr_method *nr_method_find(const char *name);
 /* The same, or an error that lists the names there are. */
 nr_status nr_method_named(const nr_method **m, const char *name, nr_error *err);
-/* Settings that the method decides, and those that it has a default for in place of auto. */
-void nr_method_settle(const nr_method *m, nr_settings *s);
 
 /* ---- stack.c: several extensions at once ---- */
 

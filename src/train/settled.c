@@ -25,7 +25,7 @@ bool nr_train_yields(const nr_settings *s, const nr_extension *e)
 nr_status nr_train_method_defaults(nr_settings *s, const nr_method **method, nr_error *err)
 {
     NR_TRY(nr_method_named(method, s->method.s, err));
-    nr_method_settle(*method, s);
+    if ((*method)->settle) (*method)->settle(s);
     if (s->learning_rate == 0) s->learning_rate = (*method)->learning_rate;
     if (s->lwf_alpha == 0) s->lwf_alpha = (*method)->lwf_alpha;
     return NR_OK;

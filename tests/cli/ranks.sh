@@ -140,7 +140,7 @@ wait_for() {
   done
   fail "$1 never reached step $2"
 }
-LONG=("${FLAGS[@]}" --steps 200 --eval-steps 50 --save-every 20)
+LONG=("${FLAGS[@]}" --steps 200 --eval-steps 50 --save-every 20 --lr 3e-4) # float error grows with the rate and the steps
 trains long "${LONG[@]}"
 mpirun -np 2 "$NRES" extend "${SMALL[@]}" "${LONG[@]}" -o killed >out 2>err &
 launcher=$!

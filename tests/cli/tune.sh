@@ -25,7 +25,7 @@ says tuned/round1/recipe.yaml 'steps: "4"'
 says out 'round 3, up to 18 steps'
 says out 'kept'
 sed -n '/^chosen/,$p' out >chosen
-grep -q 'neutral,lr=0.01' chosen || fail "the largest rate that holds learns most here: $(cat out)"
+grep -q 'neutral,lr=0.001' chosen || fail "a rate in the middle learns most here: $(cat out)"
 grep -q '^  lora$' chosen || fail "lora is not in the choice: $(cat out)"
 # The lowest score of the last round is the choice.
 best=$(sed -n '/^round 3/,/^chosen/p' out | grep lr= | sort -k2 -n | head -1 | awk '{ print $1 }')
