@@ -89,7 +89,7 @@ typedef struct {
     nr_settings s;
     bool *trains_on;       /* (texts) */
     char identity[65];     /* hash of all that its numbers depend on */
-    char trained[65];      /* the same without the tasks, which change nothing in training */
+    char trained[65];      /* the same without what is measured, which changes nothing in training */
 } nr_planned;
 
 typedef struct {

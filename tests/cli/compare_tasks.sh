@@ -87,6 +87,14 @@ if grep -q 'done already' err; then fail "a record of another file of questions 
 sed '/^tasks:/,/^  new:/d' tasks.yaml >plain.yaml
 expect 0 "$NRES" compare plain.yaml -o plain "${SET[@]}"
 if grep -q guessing out; then fail "a table of tasks without any"; fi
+# Measured in another way: scored again, from the same weights.
+stat -c '%y %n' plain/runs/*/extension.safetensors >before
+sed 's/^evaluation: .*/evaluation: {generate: 8, spectra: true, max_documents: 3}/' plain.yaml >other.yaml
+expect 0 "$NRES" compare other.yaml -o plain "${SET[@]}"
+if grep -q 'done already' err; then fail "a record that was measured in another way counts"; fi
+[ -s plain/figures/spectrum.svg ] || fail "no spectra: $(ls plain/figures)"
+stat -c '%y %n' plain/runs/*/extension.safetensors | diff before - || fail "trained again to be measured in another way"
+expect 0 "$NRES" compare plain.yaml -o plain "${SET[@]}"
 diff <(sed -n '/"scores"/,/^  }/p' plain/results/lora.json) <(sed -n '/"scores"/,/^  }/p' whole/results/lora.json) || fail "other scores with tasks"
 
 # Two rows with the same seeds are held against each other seed by seed.
