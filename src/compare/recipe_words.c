@@ -26,7 +26,7 @@ nr_status nr_recipe_fail(const nr_recipe *r, size_t line, nr_error *err, const c
 static const char *variable(const nr_recipe *r, const char *name, size_t n, bool *typed)
 {
     *typed = true;
-    for (size_t i = 0; i < r->variable_count; i++)
+    for (size_t i = r->variable_count; i-- > 0;) /* the last of a name counts, so that what stands in a file can be overridden */
         if (strncmp(r->variables[i], name, n) == 0 && r->variables[i][n] == '=') return r->variables[i] + n + 1;
     *typed = false;
     const nr_yaml *own = nr_yaml_find(&r->tree, "variables");

@@ -26,7 +26,7 @@ if ! "$NRES" compare recipes/tiny.yaml --dry-run --set MODEL=model >out 2>err; t
 fi
 
 # The plan.
-expect 0 "$NRES" compare recipes/tiny.yaml --dry-run --set MODEL=model
+expect 0 "$NRES" compare recipes/tiny.yaml --dry-run --set MODEL=absent MODEL=model # the last of a name counts
 for run in neutral,lr=0.001 neutral,lr=0.003 neutral,lr=0.01 lora,lr=0.001 lora,lr=0.003 lora,lr=0.01 wild llama-pro,seed=1 llama-pro,seed=2 backbone old-only new-only; do says out "$run "; done
 says out 'together, one after another'
 [ ! -e recipes/out ] || fail "--dry-run made a folder"
