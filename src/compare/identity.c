@@ -11,14 +11,13 @@
 #include "compare/compare.h"
 #include "train/train.h"
 
-static json_t *text_identity(const nr_recipe_text *t, bool trains, bool measured)
+static json_t *text_identity(const nr_recipe_text *t, bool trains)
 {
     json_t *o = json_pack("{s:i}", "domain", t->domain), *list;
     json_object_set_new(o, "train", list = json_array());
     for (size_t i = 0; trains && i < t->train.count; i++) json_array_append_new(list, nr_file_identity(t->train.paths[i]));
     json_object_set_new(o, "validation", list = json_array());
     for (size_t i = 0; i < t->validation.count; i++) json_array_append_new(list, nr_file_identity(t->validation.paths[i]));
-    if (t->test && measured) json_object_set_new(o, "test", nr_file_identity(t->test));
     return o;
 }
 
@@ -34,13 +33,13 @@ static bool hash_json(char hex[65], const json_t *o)
     return h != NULL;
 }
 
-/* Everything that decides a run's training, or its numbers too; not where it stands, nor how many threads there are. */
-static json_t *decisive(const nr_recipe *r, const nr_planned *run, const nr_settings *s, bool measured)
+/* What decides a run's training; not where it stands, nor how many threads there are. */
+static json_t *what_trains(const nr_recipe *r, const nr_planned *run, const nr_settings *s)
 {
     bool backbone = run->role == NR_CONTROL_BACKBONE;
     json_t *texts = json_object();
     for (size_t t = 0; t < r->text_count; t++)
-        json_object_set_new(texts, r->texts[t].name, text_identity(&r->texts[t], run->trains_on[t] && !backbone, measured));
+        json_object_set_new(texts, r->texts[t].name, text_identity(&r->texts[t], run->trains_on[t] && !backbone));
     char compute[32];
     nr_setting_get(s, nr_setting_find("compute"), compute, sizeof compute);
     json_t *o = json_pack("{s:i, s:o, s:o, s:o}", "format_version", 1, "model", nr_file_identity(r->model), "texts", texts, "settings",
@@ -53,10 +52,18 @@ static json_t *decisive(const nr_recipe *r, const nr_planned *run, const nr_sett
     }
     if (o && below) json_object_set(o, "stands_on", below);
     json_decref(below);
-    if (o && measured)
-        json_object_set_new(o, "evaluation", json_pack("[I, I, I, I, b, b, b]", (json_int_t)r->max_documents, (json_int_t)r->context,
-                                                       (json_int_t)r->batch_tokens, (json_int_t)r->generate, r->best, r->spectra, r->test));
     return o;
+}
+
+/* And what is measured. */
+static void add_what_is_measured(json_t *o, const nr_recipe *r, const json_t *tasks)
+{
+    json_t *texts = json_object_get(o, "texts");
+    for (size_t t = 0; t < r->text_count; t++)
+        if (r->texts[t].test) json_object_set_new(json_object_get(texts, r->texts[t].name), "test", nr_file_identity(r->texts[t].test));
+    json_object_set_new(o, "evaluation", json_pack("[I, I, I, I, b, b, b]", (json_int_t)r->max_documents, (json_int_t)r->context,
+                                                   (json_int_t)r->batch_tokens, (json_int_t)r->generate, r->best, r->spectra, r->test));
+    if (tasks) json_object_set(o, "tasks", (json_t *)(uintptr_t)tasks);
 }
 
 static nr_status identify(const nr_recipe *r, const json_t *tasks, nr_planned *run, nr_error *err)
@@ -65,12 +72,11 @@ static nr_status identify(const nr_recipe *r, const json_t *tasks, nr_planned *r
     const nr_method *method;
     NR_TRY(nr_train_method_defaults(&s, &method, err));
     s.threads = 0;
-    json_t *trained = decisive(r, run, &s, false), *all = decisive(r, run, &s, true);
-    if (all && tasks) json_object_set(all, "tasks", (json_t *)(uintptr_t)tasks);
-    bool done = hash_json(run->trained, trained);
-    done = hash_json(run->identity, all) && done;
-    json_decref(trained);
-    json_decref(all);
+    json_t *o = what_trains(r, run, &s);
+    bool done = hash_json(run->trained, o);
+    add_what_is_measured(o, r, tasks);
+    done = hash_json(run->identity, o) && done;
+    json_decref(o);
     return done ? NR_OK : nr_fail(err, NR_E_MEMORY, "%s: out of memory, or a path that is not UTF-8", r->path);
 }
 

@@ -216,6 +216,14 @@ static void variances(void **state)
     assert_true(fabs(variance(e, "w_in") / (2.0 / 16) - 1) < 0.03);
     assert_true(variance(e, "gate") == 0);
     nr_extension_close(e);
+    const char *const vanilla[] = {"method", "adapter", "width", "512", NULL}, *const told[] = {"method", "adapter", "width", "512", "init", "low", NULL};
+    e = fresh(t.model, vanilla, false); /* without a gate: he, unless somebody says otherwise */
+    assert_true(fabs(variance(e, "w_in") / (2.0 / 16) - 1) < 0.03);
+    assert_int_equal(e->settings.init, NR_INIT_HE);
+    nr_extension_close(e);
+    e = fresh(t.model, told, false);
+    assert_true(fabs(variance(e, "w_in") / (1.0 / 64) - 1) < 0.03);
+    nr_extension_close(e);
     tiny_close(&t);
 }
 
