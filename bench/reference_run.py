@@ -1,4 +1,4 @@
-"""A short training run in PyTorch with the settings of `nres extend`, on the same text: do both learn the same?
+"""A short training run in PyTorch with the settings of `nres extend --init low`, on the same text: do both learn the same?
 
 Prints bits per byte of the validation text of both domains before and after
 (rows of the packed validation documents, as nres counts them). The order of
