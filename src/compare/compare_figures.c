@@ -254,8 +254,8 @@ static bool gate_curve(curves *c, const json_t *run, const json_t *group, size_t
     bool any = false;
     if (!has_gate(list)) return false;
     for (int old = 0; old < 2; old++) {
-        char name[110];
-        snprintf(name, sizeof name, "%s%s", nr_report_string(group, "name"), old ? ", old" : "");
+        char name[120];
+        snprintf(name, sizeof name, "%s%s", nr_report_string(group, "name"), old ? ", old text" : ", new text");
         nr_series *s = add_curve(c, name, colour);
         if (!s) break;
         s->dashed = old;
@@ -279,7 +279,7 @@ static void gates(curves *c, const json_t *summary, bool standalone, nr_buffer *
 static bool spectrum_curve(curves *c, const json_t *run, const json_t *group, size_t colour)
 {
     const json_t *s = json_object_get(run, "gate_spectrum"), *v;
-    char name[110];
+    char name[120];
     size_t i, n = json_array_size(json_object_get(s, "values"));
     double of = nr_report_number(s, "of");
     if (n < 2) return false;

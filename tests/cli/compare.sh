@@ -51,6 +51,7 @@ for key in learning forgetting sum nats_more kl top1_agreement weights off_budge
   says whole/table.json "\"$key\""
 done
 says whole/figures/tradeoff.svg '>0.001<'
+for text in 'new text' 'old text'; do says whole/figures/gates.svg ", $text<"; done
 says whole/results/neutral,lr=0.001.json '"command": "nres extend -m '
 says whole/results/backbone.json '"kl": 0'
 says whole/results/wild.json '"status": "failed"'
