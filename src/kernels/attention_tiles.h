@@ -185,30 +185,6 @@ NR_INLINE void pair_rows(float *along, float *pairs, const uint16_t *src, size_t
         }
 }
 
-/* 16 rows of 16 elements of 32 bits become columns. */
-NR_INLINE void transpose(__m512i x[VW])
-{
-    __m512i t[VW];
-    for (size_t i = 0; i < VW; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
-    }
-    for (size_t i = 0; i < VW; i += 4) /* x[i + c]: columns c, 4 + c, 8 + c, 12 + c of rows i to i + 3 */
-        for (size_t c = 0; c < 4; c += 2) {
-            x[i + c] = _mm512_unpacklo_epi64(t[i + c / 2], t[i + 2 + c / 2]);
-            x[i + c + 1] = _mm512_unpackhi_epi64(t[i + c / 2], t[i + 2 + c / 2]);
-        }
-    for (size_t c = 0; c < 4; c++) {
-        __m512i even = _mm512_shuffle_i32x4(x[c], x[4 + c], 0x88), odd = _mm512_shuffle_i32x4(x[c], x[4 + c], 0xdd);
-        __m512i even_low = _mm512_shuffle_i32x4(x[8 + c], x[12 + c], 0x88), odd_low = _mm512_shuffle_i32x4(x[8 + c], x[12 + c], 0xdd);
-        t[c] = _mm512_shuffle_i32x4(even, even_low, 0x88);
-        t[4 + c] = _mm512_shuffle_i32x4(odd, odd_low, 0x88);
-        t[8 + c] = _mm512_shuffle_i32x4(even, even_low, 0xdd);
-        t[12 + c] = _mm512_shuffle_i32x4(odd, odd_low, 0xdd);
-    }
-    for (size_t i = 0; i < VW; i++) x[i] = t[i];
-}
-
 /* to (D / 2 pairs along D, VW of KEYS) = src rows transposed; columns beyond `rows` are zero. */
 NR_INLINE void pair_some_columns(float *to, const uint16_t *src, size_t stride, size_t rows, size_t D)
 {
@@ -216,7 +192,7 @@ NR_INLINE void pair_some_columns(float *to, const uint16_t *src, size_t stride, 
         size_t columns = NR_MIN((D - d + 1) / 2, (size_t)VW);
         __m512i x[VW];
         for (size_t i = 0; i < VW; i++) x[i] = load_row(src + i * stride, d, D, i < rows);
-        transpose(x);
+        vcolumns(x);
         for (size_t i = 0; i < columns; i++) _mm512_storeu_si512(to + (d / 2 + i) * KEYS, x[i]);
     }
 }

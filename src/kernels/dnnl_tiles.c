@@ -301,6 +301,8 @@ size_t nr_packing_panel_bytes(const nr_packing *p)
     return (size_t)p->desc.format_desc.blocking.strides[1] * dnnl_data_type_size(p->desc.data_type);
 }
 
+bool nr_packing_is_own(const nr_packing *p) { return p->data && p->desc.data_type == dnnl_bf16 && nr_packing_has_panels(p); }
+
 char *nr_packing_at(const nr_packing *p, size_t depth, size_t col)
 {
     const dnnl_dim_t *stride = p->desc.format_desc.blocking.strides;
@@ -317,16 +319,19 @@ nr_status nr_packing_make(nr_dnnl_matrix *m, nr_packing *p, size_t depth, size_t
 
 dnnl_status_t nr_pack_plan_make(nr_pack_plan *plan, nr_dnnl_matrix *m)
 {
-    size_t out = m->head.out, in = m->head.in, count = (out + NR_PACK_PIECE - 1) / NR_PACK_PIECE;
-    *plan = (nr_pack_plan){.pieces = {count, NR_PACK_PIECE, out - (count - 1) * NR_PACK_PIECE}};
+    bool forward_reorder = m->forward.data && !nr_packing_is_own(&m->forward);
+    bool back_reorder = m->back_input.data && !nr_packing_is_own(&m->back_input);
+    size_t out = m->head.out, in = m->head.in, rows = forward_reorder || back_reorder ? NR_PACK_PIECE : NR_PANEL;
+    size_t count = (out + rows - 1) / rows;
+    *plan = (nr_pack_plan){.pieces = {count, rows, out - (count - 1) * rows}};
     dnnl_status_t s = dnnl_success;
     for (int last = 0; last < 2 && s == dnnl_success; last++) {
         size_t n = last ? plan->pieces.last : plan->pieces.size;
         if (!last && count == 1) continue;
         nr_primitive forward = {.kind = NR_PRIMITIVE_PACK_FORWARD, .cols = n, .depth = in};
         nr_primitive back_input = {.kind = NR_PRIMITIVE_PACK_BACK_INPUT, .depth = n, .cols = in};
-        if (m->forward.data) s = nr_primitive_get(&plan->forward[last], m, &forward);
-        if (s == dnnl_success && m->back_input.data) s = nr_primitive_get(&plan->back_input[last], m, &back_input);
+        if (forward_reorder) s = nr_primitive_get(&plan->forward[last], m, &forward);
+        if (s == dnnl_success && back_reorder) s = nr_primitive_get(&plan->back_input[last], m, &back_input);
     }
     return s;
 }

@@ -23,7 +23,7 @@
 
 #include "kernels/linear.h"
 
-#define NR_PACK_PIECE 192 /* rows of the matrix packed at once; a multiple of every block */
+#define NR_PACK_PIECE 192 /* rows of the matrix that the library packs at once; a multiple of every block */
 
 typedef enum {
     NR_PRIMITIVE_FORWARD,
@@ -89,6 +89,8 @@ nr_status nr_packing_make(nr_dnnl_matrix *m, nr_packing *p, size_t depth, size_t
 /* Whether it is made of panels (panel.h) that this processor multiplies; the bytes of one. */
 bool nr_packing_has_panels(const nr_packing *p);
 size_t nr_packing_panel_bytes(const nr_packing *p);
+/* Whether it is there, in panels that are packed here instead of by the library: those of bf16. */
+bool nr_packing_is_own(const nr_packing *p);
 /* Where element (depth, col) lies: both at the begin of a block. */
 char *nr_packing_at(const nr_packing *p, size_t depth, size_t col);
 
@@ -97,7 +99,7 @@ char *nr_packing_at(const nr_packing *p, size_t depth, size_t col);
 dnnl_status_t nr_primitive_get(nr_primitive **out, nr_dnnl_matrix *m, const nr_primitive *want);
 /* Runs p in the calling thread alone. */
 dnnl_status_t nr_primitive_run(const nr_primitive *p, const nr_dnnl_matrix *m, const void *a, const void *b, void *c, const float *bias);
-/* How the rows of a matrix are packed, piece by piece: the reorders for whole pieces and for the last one. */
+/* How the rows of a matrix are packed, piece by piece: the reorders for whole pieces and for the last one, where the library packs. */
 typedef struct {
     nr_cut pieces;
     nr_primitive *forward[2], *back_input[2]; /* NULL where there is no such packing */

@@ -98,6 +98,18 @@ typedef struct {
     _Atomic int failed;      /* a dnnl_status_t */
 } pack_job;
 
+/* Own panels: half the time of the library's reorders (docs/PERFORMANCE.md). */
+static void pack_panels(const nr_dnnl_matrix *m, const float *from, size_t row, size_t n)
+{
+    size_t in = m->head.in;
+    if (nr_packing_is_own(&m->forward))
+        for (size_t r = 0; r < n; r += NR_PANEL)
+            nr_panel_bf16_pack(true)((uint16_t *)nr_packing_at(&m->forward, 0, row + r), from + r * in, in, in, NR_MIN(n - r, (size_t)NR_PANEL));
+    if (nr_packing_is_own(&m->back_input))
+        for (size_t col = 0; col < in; col += NR_PANEL)
+            nr_panel_bf16_pack(false)((uint16_t *)nr_packing_at(&m->back_input, row, col), from + col, in, n, NR_MIN(in - col, (size_t)NR_PANEL));
+}
+
 static void pack_piece(void *context, size_t i)
 {
     pack_job *job = context;
@@ -112,6 +124,7 @@ static void pack_piece(void *context, size_t i)
         if (!expanded) s = dnnl_out_of_memory;
         else nr_tensor_read(expanded, job->tensor, row, n);
     }
+    if (s == dnnl_success) pack_panels(m, from, row, n);
     if (s == dnnl_success && job->plan.forward[last])
         s = nr_primitive_run(job->plan.forward[last], m, from, NULL, nr_packing_at(&m->forward, 0, row), NULL);
     if (s == dnnl_success && job->plan.back_input[last])

@@ -10,7 +10,7 @@
 #define PIECE 512            /* rows that the weights' gradient adds up at once */
 #define WEIGHT_ROWS 144      /* rows of it in a task: their pairs stay on its stack */
 #define WEIGHT_ROWS_PADDED 160
-#define WEIGHT_PANELS 3
+#define WEIGHT_PANELS 5
 #define WEIGHT_TASKS 8
 #define NEAR_ROWS 256       /* rows that a walk over the panels multiplies with each: as many as */
 #define NEAR_BYTES 393216   /* so many bytes of x, which stay in a core's L2 cache beside two panels */
@@ -18,13 +18,20 @@
 #if defined(__x86_64__)
 nr_panel_product nr_panel_product_avx512bf16, nr_panel_product_avx512vnni;
 nr_panel_pairs nr_panel_pairs_avx512bf16;
+nr_panel_pack nr_panel_pack_down_avx512bf16, nr_panel_pack_across_avx512bf16;
 
 nr_panel_product *nr_panel_bf16(void) { return nr_runs_avx512bf16() ? nr_panel_product_avx512bf16 : NULL; }
 nr_panel_pairs *nr_panel_bf16_pairs(void) { return nr_runs_avx512bf16() ? nr_panel_pairs_avx512bf16 : NULL; }
+nr_panel_pack *nr_panel_bf16_pack(bool across)
+{
+    if (!nr_runs_avx512bf16()) return NULL;
+    return across ? nr_panel_pack_across_avx512bf16 : nr_panel_pack_down_avx512bf16;
+}
 nr_panel_product *nr_panel_int8(void) { return nr_runs_avx512vnni() ? nr_panel_product_avx512vnni : NULL; }
 #else
 nr_panel_product *nr_panel_bf16(void) { return NULL; }
 nr_panel_pairs *nr_panel_bf16_pairs(void) { return NULL; }
+nr_panel_pack *nr_panel_bf16_pack(bool across) { return (void)across, NULL; }
 nr_panel_product *nr_panel_int8(void) { return NULL; }
 #endif
 
@@ -61,7 +68,7 @@ static void task(void *context, size_t i)
     const job *j = context;
     size_t part = i % j->parts, panel = i / j->parts % j->panels, begin = i / j->parts / j->panels * j->near;
     size_t near = NR_MIN(j->near, j->n - begin), row = part * near / j->parts, end = (part + 1) * near / j->parts;
-    size_t lines = j->panel_bytes / 64, first = part * lines / j->parts;
+    size_t pairs = j->panel_bytes / NR_FETCH, first = part * pairs / j->parts;
     if (row == end) return;
     const nr_panels *to = nr_panels_find(j->list, &panel);
     const char *data = to->data + panel * j->panel_bytes;
@@ -70,8 +77,8 @@ static void task(void *context, size_t i)
     row += begin;
     nr_panel p = {.x = j->x + row * j->depth, .pitch = j->depth * sizeof *j->x, .step = 4, .panel = data, .rows = begin + end - row,
                   .cols = NR_MIN((size_t)NR_PANEL, to->cols - col), .depth = j->depth,
-                  .next = more ? data + j->panel_bytes + 64 * first : NULL,
-                  .next_lines = more ? (part + 1) * lines / j->parts - first : 0};
+                  .next = more ? data + j->panel_bytes + NR_FETCH * first : NULL, .next_pitch = NR_FETCH,
+                  .next_lines = more ? 2 * ((part + 1) * pairs / j->parts - first) : 0};
     aim(&p, to, row, col);
     j->product(&p);
 }
@@ -84,7 +91,7 @@ static void deep_task(void *context, size_t i)
     size_t part = i % j->parts, panel = i / j->parts, row = part * j->n / j->parts, rows = (part + 1) * j->n / j->parts - row;
     const nr_panels *to = nr_panels_find(j->list, &panel);
     size_t col = panel * NR_PANEL, cols = NR_MIN((size_t)NR_PANEL, to->cols - col);
-    nr_panel p = {.pitch = j->depth * sizeof *j->x, .step = 4, .rows = rows, .cols = cols, .begin_pitch = NR_PANEL};
+    nr_panel p = {.pitch = j->depth * sizeof *j->x, .step = 4, .rows = rows, .cols = cols, .begin_pitch = NR_PANEL, .next_pitch = NR_FETCH};
     for (size_t at = 0; at < j->depth; at += DEEP_PIECE) {
         bool last = at + DEEP_PIECE >= j->depth;
         p.x = j->x + row * j->depth + at;
@@ -140,9 +147,11 @@ static void weight_task(void *context, size_t i)
         pairs(left, width, j->dy + at * j->out + row, j->out, n, rows);
         for (size_t panel = first; panel < last; panel++) {
             size_t col = panel * NR_PANEL, cols = NR_MIN((size_t)NR_PANEL, j->in - col);
-            pairs(right, NR_PANEL, j->x + at * j->in + col, j->in, n, cols);
+            const uint16_t *x = j->x + at * j->in + col;
+            pairs(right, NR_PANEL, x, j->in, n, cols);
             const nr_panel p = {.x = left, .pitch = 4, .step = 4 * width, .panel = right, .rows = rows, .cols = cols, .depth = (n + 1) / 2 * 2,
-                                .y = j->dw + row * j->in + col, .to = NR_F32, .y_pitch = j->in, .accumulate = true};
+                                .y = j->dw + row * j->in + col, .to = NR_F32, .y_pitch = j->in, .accumulate = true,
+                                .next = x + NR_PANEL, .next_pitch = j->in * sizeof *x, .next_lines = panel + 1 < last ? 2 * n : 0};
             product(&p);
         }
     }

@@ -12,8 +12,9 @@
  * product; elsewhere there is no function and products go to the matrix library.
  *
  * What comes next can be asked for in time: `next_lines` cache lines from `next`
- * on are fetched into the second cache while the panel is multiplied, so that
- * a walk over panels never waits for memory.
+ * on, two beside each other and the next two next_pitch bytes further, are fetched
+ * into the second cache while the panel is multiplied, so that a walk over panels
+ * never waits for memory.
  */
 #ifndef NR_PANEL_H
 #define NR_PANEL_H
@@ -21,6 +22,7 @@
 #include "kernels/ops.h"
 
 #define NR_PANEL 64
+#define NR_FETCH 128 /* bytes of two cache lines: next_pitch of what lies in one piece */
 
 typedef struct {
     const void *x;      /* (rows, depth) bf16, or uint8 around 128 */
@@ -30,7 +32,7 @@ typedef struct {
     const float *begin; /* sums (rows, cols) of earlier terms, begin_pitch apart, or NULL */
     size_t begin_pitch;
     const void *next;
-    size_t next_lines;
+    size_t next_lines, next_pitch;
     void *y;            /* (rows, cols) [+]= sums (+ bias (cols) or NULL), rows y_pitch elements apart */
     nr_dtype to;
     size_t y_pitch;
@@ -61,10 +63,15 @@ const nr_panels *nr_panels_find(const nr_panels *list, size_t *panel);
  * zeros: of 64 columns the panel of a sum over rows. The last of an odd number of rows stands beside zeros. */
 typedef void nr_panel_pairs(uint16_t *pairs, size_t width, const uint16_t *x, size_t pitch, size_t rows, size_t cols);
 
+/* A panel of bf16 from a piece (depth, cols) of a matrix of floats, row after row pitch elements apart; or, for
+ * nr_panel_pack_across, from a piece (cols, depth). Only the columns that exist are written, and whole pairs. */
+typedef void nr_panel_pack(uint16_t *panel, const float *w, size_t pitch, size_t depth, size_t cols);
+
 /* NULL where this processor has no such product. */
 nr_panel_product *nr_panel_bf16(void);
 nr_panel_product *nr_panel_int8(void);
 nr_panel_pairs *nr_panel_bf16_pairs(void);
+nr_panel_pack *nr_panel_bf16_pack(bool across);
 /* dw (out, in) += dy (n, out)^T x (n, in), dy and x bf16. */
 void nr_panels_bf16_weight(float *dw, const uint16_t *dy, const uint16_t *x, size_t n, size_t out, size_t in);
 /* The products of x (n, depth) bf16 with `count` matrices whose panels take panel_bytes each. */

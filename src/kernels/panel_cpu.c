@@ -98,8 +98,11 @@ NR_INLINE void step(sums s[ROWS][VECTORS], const char *x, size_t pitch, const ch
     }
 }
 
-/* out (rows, vectors) = the sums of a tile of rows from `row` on. */
-NR_INLINE void tile(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, const char *next, size_t lines, size_t rows, size_t vectors)
+/* Asks for a line of what comes next. */
+NR_INLINE void fetch(const nr_panel *p, size_t line) { __builtin_prefetch((const char *)p->next + line / 2 * p->next_pitch + line % 2 * 64, 0, 2); }
+
+/* out (rows, vectors) = the sums of a tile of rows from `row` on; some lines of what comes next are asked for. */
+NR_INLINE void tile(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, size_t line, size_t lines, size_t rows, size_t vectors)
 {
     sums s[ROWS][VECTORS];
     const char *x = (const char *)p->x + row * p->pitch, *panel = p->panel;
@@ -109,7 +112,7 @@ NR_INLINE void tile(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, cons
 #pragma GCC unroll 4
         for (size_t j = 0; j < vectors; j++) s[r][j] = no_sum();
     for (; i < lines; i++) {
-        __builtin_prefetch(next + 64 * i, 0, 2);
+        fetch(p, line + i);
         step(s, x + apart * i, pitch, panel + STEP_BYTES * i, 4, rows, vectors);
     }
     for (; i < steps; i++) step(s, x + apart * i, pitch, panel + STEP_BYTES * i, 4, rows, vectors);
@@ -120,13 +123,13 @@ NR_INLINE void tile(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, cons
         for (size_t j = 0; j < vectors; j++) out[r][j] = s[r][j];
 }
 
-typedef void tile_function(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, const char *next, size_t lines);
+typedef void tile_function(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, size_t line, size_t lines);
 
 #define TILE(rows, vectors)                                                                                            \
-    static void tile_##rows##_##vectors(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, const char *next,      \
+    static void tile_##rows##_##vectors(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, size_t line,           \
                                         size_t lines)                                                                  \
     {                                                                                                                  \
-        tile(out, p, row, next, lines, rows, vectors);                                                                 \
+        tile(out, p, row, line, lines, rows, vectors);                                                                 \
     }
 #define TILES(rows) TILE(rows, 1) TILE(rows, 2) TILE(rows, 3) TILE(rows, 4)
 TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6)
@@ -137,20 +140,18 @@ static tile_function *const tiles[ROWS][VECTORS] = {NAMES(1), NAMES(2), NAMES(3)
 nr_panel_product NR_CPU(panel, product);
 void NR_CPU(panel, product)(const nr_panel *p)
 {
-    size_t count = (p->rows + ROWS - 1) / ROWS, vectors = (p->cols + VW - 1) / VW, left = p->next_lines;
-    size_t lines = NR_MIN((left + count - 1) / count, p->depth / PER_STEP);
-    const char *next = p->next;
-    for (size_t i = 0, row = 0; i < count; i++) {
-        size_t rows = (i + 1) * p->rows / count - row, now = NR_MIN(lines, left);
+    size_t count = (p->rows + ROWS - 1) / ROWS, vectors = (p->cols + VW - 1) / VW;
+    size_t lines = NR_MIN((p->next_lines + count - 1) / count, p->depth / PER_STEP);
+    for (size_t i = 0, row = 0, line = 0; i < count; i++) {
+        size_t rows = (i + 1) * p->rows / count - row, now = NR_MIN(lines, p->next_lines - line);
         sums s[ROWS][VECTORS];
         fetch_y(p, row, rows);
-        tiles[rows - 1][vectors - 1](s, p, row, next, now);
+        tiles[rows - 1][vectors - 1](s, p, row, line, now);
         if (p->to == NR_BF16 && p->cols == NR_PANEL) put_tile(p, row, rows, s, true, true);
         else if (p->to == NR_BF16) put_tile(p, row, rows, s, true, false);
         else if (p->cols == NR_PANEL) put_tile(p, row, rows, s, false, true);
         else put_tile(p, row, rows, s, false, false);
-        if (now) next += 64 * now; /* NULL where there is nothing to fetch */
-        left -= now;
+        line += now;
         row += rows;
     }
 }
@@ -166,6 +167,8 @@ NR_INLINE void interleave(uint16_t *pairs, __m512i a, __m512i b)
     _mm512_storeu_si512(pairs + 32, _mm512_permutex2var_epi16(a, high, b));
 }
 
+/* Rows follow one another far apart, so that they are asked for AHEAD rows early. */
+#define AHEAD 32
 nr_panel_pairs NR_CPU(panel, pairs);
 void NR_CPU(panel, pairs)(uint16_t *pairs, size_t width, const uint16_t *x, size_t pitch, size_t rows, size_t cols)
 {
@@ -174,8 +177,43 @@ void NR_CPU(panel, pairs)(uint16_t *pairs, size_t width, const uint16_t *x, size
             const uint16_t *a = x + row * pitch + col, *b = a + pitch;
             size_t n = col < cols ? NR_MIN((size_t)32, cols - col) : 0;
             __mmask32 mask = n == 32 ? 0xffffffff : (1u << n) - 1;
+            if (row + AHEAD + 1 < rows) {
+                __builtin_prefetch(a + AHEAD * pitch, 0, 3);
+                __builtin_prefetch(b + AHEAD * pitch, 0, 3);
+            }
             interleave(pairs + (row / 2 * width + col) * 2, _mm512_maskz_loadu_epi16(mask, a),
                        _mm512_maskz_loadu_epi16(row + 1 < rows ? mask : 0, b));
+        }
+}
+
+/* 32 elements of a row in bf16, zeros for those that don't exist. */
+NR_INLINE __m512i rounded(const float *w, size_t n)
+{
+    __mmask16 low = (__mmask16)(n < VW ? (1u << n) - 1 : 0xffff), high = (__mmask16)(n < VW ? 0 : n < 2 * VW ? (1u << (n - VW)) - 1 : 0xffff);
+    return (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(high, w + VW), _mm512_maskz_loadu_ps(low, w));
+}
+
+nr_panel_pack NR_CPU(panel, pack_down);
+void NR_CPU(panel, pack_down)(uint16_t *panel, const float *w, size_t pitch, size_t depth, size_t cols)
+{
+    for (size_t d = 0; d < depth; d += 2)
+        for (size_t col = 0; col < cols; col += 2 * VW) {
+            const float *row = w + d * pitch + col;
+            __m512i below = d + 1 < depth ? rounded(row + pitch, cols - col) : _mm512_setzero_si512();
+            interleave(panel + (d / 2 * NR_PANEL + col) * 2, rounded(row, cols - col), below);
+        }
+}
+
+nr_panel_pack NR_CPU(panel, pack_across);
+void NR_CPU(panel, pack_across)(uint16_t *panel, const float *w, size_t pitch, size_t depth, size_t cols)
+{
+    for (size_t col = 0; col < cols; col += VW)
+        for (size_t d = 0; d < depth; d += 2 * VW) {
+            size_t pairs = NR_MIN((depth - d + 1) / 2, (size_t)VW);
+            __m512i x[VW];
+            for (size_t i = 0; i < VW; i++) x[i] = col + i < cols ? rounded(w + (col + i) * pitch + d, depth - d) : _mm512_setzero_si512();
+            vcolumns(x);
+            for (size_t i = 0; i < pairs; i++) _mm512_storeu_si512(panel + ((d / 2 + i) * NR_PANEL + col) * 2, x[i]);
         }
 }
 #endif

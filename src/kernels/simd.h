@@ -286,6 +286,30 @@ NR_INLINE vf vexp(vf x)
 #define LOG2_E 1.44269504f
 
 #if VW == 16
+/* 16 rows of 16 elements of 32 bits become columns. */
+NR_INLINE void vcolumns(__m512i x[VW])
+{
+    __m512i t[VW];
+    for (size_t i = 0; i < VW; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(x[i], x[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(x[i], x[i + 1]);
+    }
+    for (size_t i = 0; i < VW; i += 4) /* x[i + c]: columns c, 4 + c, 8 + c, 12 + c of rows i to i + 3 */
+        for (size_t c = 0; c < 4; c += 2) {
+            x[i + c] = _mm512_unpacklo_epi64(t[i + c / 2], t[i + 2 + c / 2]);
+            x[i + c + 1] = _mm512_unpackhi_epi64(t[i + c / 2], t[i + 2 + c / 2]);
+        }
+    for (size_t c = 0; c < 4; c++) {
+        __m512i even = _mm512_shuffle_i32x4(x[c], x[4 + c], 0x88), odd = _mm512_shuffle_i32x4(x[c], x[4 + c], 0xdd);
+        __m512i even_low = _mm512_shuffle_i32x4(x[8 + c], x[12 + c], 0x88), odd_low = _mm512_shuffle_i32x4(x[8 + c], x[12 + c], 0xdd);
+        t[c] = _mm512_shuffle_i32x4(even, even_low, 0x88);
+        t[4 + c] = _mm512_shuffle_i32x4(odd, odd_low, 0x88);
+        t[8 + c] = _mm512_shuffle_i32x4(even, even_low, 0xdd);
+        t[12 + c] = _mm512_shuffle_i32x4(odd, odd_low, 0xdd);
+    }
+    for (size_t i = 0; i < VW; i++) x[i] = t[i];
+}
+
 /* 2^x where a bit of mask is set, 0 elsewhere, to 2.8e-6 of itself: what becomes
  * bf16 needs no more. 1 + r P(r) on |r| <= 1 / 2, P of degree 3. x is finite. */
 NR_INLINE vf vexp2_masked(vf x, __mmask16 mask)
