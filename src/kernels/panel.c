@@ -77,8 +77,8 @@ static void task(void *context, size_t i)
     row += begin;
     nr_panel p = {.x = j->x + row * j->depth, .pitch = j->depth * sizeof *j->x, .step = 4, .panel = data, .rows = begin + end - row,
                   .cols = NR_MIN((size_t)NR_PANEL, to->cols - col), .depth = j->depth,
-                  .next = more ? data + j->panel_bytes + NR_FETCH * first : NULL, .next_pitch = NR_FETCH,
-                  .next_lines = more ? 2 * ((part + 1) * pairs / j->parts - first) : 0};
+                  .next = data + (more ? j->panel_bytes + NR_FETCH * first : 0), .next_pitch = NR_FETCH,
+                  .next_pairs = more ? (part + 1) * pairs / j->parts - first : 0};
     aim(&p, to, row, col);
     j->product(&p);
 }
@@ -98,7 +98,7 @@ static void deep_task(void *context, size_t i)
         p.panel = to->data + panel * j->panel_bytes + at * NR_PANEL * sizeof *j->x;
         p.depth = NR_MIN((size_t)DEEP_PIECE, j->depth - at);
         p.next = (const char *)p.panel + DEEP_PIECE * NR_PANEL * sizeof *j->x;
-        p.next_lines = last ? 0 : NR_MIN((size_t)DEEP_PIECE, j->depth - at - DEEP_PIECE) * NR_PANEL * sizeof *j->x / 64;
+        p.next_pairs = last ? 0 : NR_MIN((size_t)DEEP_PIECE, j->depth - at - DEEP_PIECE) * NR_PANEL * sizeof *j->x / NR_FETCH;
         p.begin = at ? sums : NULL;
         if (last) aim(&p, to, row, col);
         else p.y = sums, p.to = NR_F32, p.y_pitch = NR_PANEL;
@@ -151,7 +151,7 @@ static void weight_task(void *context, size_t i)
             pairs(right, NR_PANEL, x, j->in, n, cols);
             const nr_panel p = {.x = left, .pitch = 4, .step = 4 * width, .panel = right, .rows = rows, .cols = cols, .depth = (n + 1) / 2 * 2,
                                 .y = j->dw + row * j->in + col, .to = NR_F32, .y_pitch = j->in, .accumulate = true,
-                                .next = x + NR_PANEL, .next_pitch = j->in * sizeof *x, .next_lines = panel + 1 < last ? 2 * n : 0};
+                                .next = x + NR_PANEL, .next_pitch = j->in * sizeof *x, .next_pairs = panel + 1 < last ? n : 0};
             product(&p);
         }
     }

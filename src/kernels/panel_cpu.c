@@ -12,6 +12,7 @@
 #define ROWS 6
 #define VECTORS (NR_PANEL / VW)
 #define STEP_BYTES (4 * NR_PANEL)
+#define EVERY 4 /* steps between two pairs of lines asked for: many at once would stand in the panel's way */
 
 #if defined(__AVX512BF16__)
 #define PER_STEP 2
@@ -68,14 +69,6 @@ NR_INLINE void put_tile(const nr_panel *p, size_t row, size_t rows, sums s[ROWS]
     }
 }
 
-/* y's lines of a tile, wanted for writing when its sums are ready. */
-NR_INLINE void fetch_y(const nr_panel *p, size_t row, size_t rows)
-{
-    size_t size = p->to == NR_BF16 ? sizeof(uint16_t) : sizeof(float);
-    for (size_t r = 0; r < rows; r++)
-        for (size_t at = 0; at < p->cols * size; at += 64) __builtin_prefetch((char *)p->y + (row + r) * p->y_pitch * size + at, 1, 3);
-}
-
 /* The next 4 bytes of a row of x in every lane; fewer at the row's end. */
 NR_INLINE __m512i spread(const char *x, size_t bytes)
 {
@@ -98,11 +91,15 @@ NR_INLINE void step(sums s[ROWS][VECTORS], const char *x, size_t pitch, const ch
     }
 }
 
-/* Asks for a line of what comes next. */
-NR_INLINE void fetch(const nr_panel *p, size_t line) { __builtin_prefetch((const char *)p->next + line / 2 * p->next_pitch + line % 2 * 64, 0, 2); }
+/* Pairs of cache lines to ask for, the strides from pair to pair taken in turn. */
+typedef struct {
+    const char *at;
+    size_t pairs, stride[2];
+} walk;
 
-/* out (rows, vectors) = the sums of a tile of rows from `row` on; some lines of what comes next are asked for. */
-NR_INLINE void tile(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, size_t line, size_t lines, size_t rows, size_t vectors)
+/* out (rows, vectors) = the sums of a tile of rows from `row` on, while the lines of y that it becomes are asked for,
+ * and some of what comes next. */
+NR_INLINE void tile(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, const walk *y, const walk *next, size_t rows, size_t vectors)
 {
     sums s[ROWS][VECTORS];
     const char *x = (const char *)p->x + row * p->pitch, *panel = p->panel;
@@ -111,25 +108,36 @@ NR_INLINE void tile(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, size
     for (size_t r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (size_t j = 0; j < vectors; j++) s[r][j] = no_sum();
-    for (; i < lines; i++) {
-        fetch(p, line + i);
-        step(s, x + apart * i, pitch, panel + STEP_BYTES * i, 4, rows, vectors);
+
+#define STEP(bytes) step(s, x + apart * i, pitch, panel + STEP_BYTES * i, bytes, rows, vectors)
+#define STEPS _Pragma("GCC unroll 4") for (size_t k = 0; k < EVERY; k++, i++) STEP(4)
+    const char *at = y->at;
+    for (size_t pair = 0, n = NR_MIN(y->pairs, steps / EVERY); pair < n; at += y->stride[pair++ % 2]) {
+        __builtin_prefetch(at, 1, 3);
+        __builtin_prefetch(at + 64, 1, 3);
+        STEPS;
     }
-    for (; i < steps; i++) step(s, x + apart * i, pitch, panel + STEP_BYTES * i, 4, rows, vectors);
-    if (rest) step(s, x + apart * i, pitch, panel + STEP_BYTES * i, rest, rows, vectors);
+    at = next->at;
+    for (size_t pair = 0, n = NR_MIN(next->pairs, (steps - i) / EVERY); pair < n; at += next->stride[pair++ % 2]) {
+        __builtin_prefetch(at, 0, 2);
+        __builtin_prefetch(at + 64, 0, 2);
+        STEPS;
+    }
+    for (; i < steps; i++) STEP(4);
+    if (rest) STEP(rest);
 #pragma GCC unroll 8
     for (size_t r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (size_t j = 0; j < vectors; j++) out[r][j] = s[r][j];
 }
 
-typedef void tile_function(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, size_t line, size_t lines);
+typedef void tile_function(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, const walk *y, const walk *next);
 
 #define TILE(rows, vectors)                                                                                            \
-    static void tile_##rows##_##vectors(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, size_t line,           \
-                                        size_t lines)                                                                  \
+    static void tile_##rows##_##vectors(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, const walk *y,         \
+                                        const walk *next)                                                              \
     {                                                                                                                  \
-        tile(out, p, row, line, lines, rows, vectors);                                                                 \
+        tile(out, p, row, y, next, rows, vectors);                                                                     \
     }
 #define TILES(rows) TILE(rows, 1) TILE(rows, 2) TILE(rows, 3) TILE(rows, 4)
 TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6)
@@ -141,17 +149,19 @@ nr_panel_product NR_CPU(panel, product);
 void NR_CPU(panel, product)(const nr_panel *p)
 {
     size_t count = (p->rows + ROWS - 1) / ROWS, vectors = (p->cols + VW - 1) / VW;
-    size_t lines = NR_MIN((p->next_lines + count - 1) / count, p->depth / PER_STEP);
-    for (size_t i = 0, row = 0, line = 0; i < count; i++) {
-        size_t rows = (i + 1) * p->rows / count - row, now = NR_MIN(lines, p->next_lines - line);
+    size_t share = (p->next_pairs + count - 1) / count, done = 0, y_pitch = p->y_pitch * nr_dtype_size(p->to);
+    bool two = p->to == NR_F32; /* pairs in a row of y */
+    for (size_t i = 0, row = 0; i < count; i++) {
+        size_t rows = (i + 1) * p->rows / count - row, now = NR_MIN(share, p->next_pairs - done);
+        const walk y = {(const char *)p->y + row * y_pitch, rows << two, {two ? NR_FETCH : y_pitch, two ? y_pitch - NR_FETCH : y_pitch}};
+        const walk next = {(const char *)p->next + done * p->next_pitch, now, {p->next_pitch, p->next_pitch}};
         sums s[ROWS][VECTORS];
-        fetch_y(p, row, rows);
-        tiles[rows - 1][vectors - 1](s, p, row, line, now);
+        tiles[rows - 1][vectors - 1](s, p, row, &y, &next);
         if (p->to == NR_BF16 && p->cols == NR_PANEL) put_tile(p, row, rows, s, true, true);
         else if (p->to == NR_BF16) put_tile(p, row, rows, s, true, false);
         else if (p->cols == NR_PANEL) put_tile(p, row, rows, s, false, true);
         else put_tile(p, row, rows, s, false, false);
-        line += now;
+        done += now;
         row += rows;
     }
 }
