@@ -5,8 +5,9 @@
 
 #define TASK_ROWS 64
 #define DEEP 8192            /* sums of more terms are added up in pieces of */
-#define DEEP_PIECE 2048      /* so many, a panel's and the rows' of which stay in the L2 cache together, */
-#define DEEP_ROWS 96         /* for more rows: each walk down a panel reads it from far */
+#define DEEP_PIECE 2048      /* so many, of so many rows, which stay in the L2 cache with two panels' pieces */
+#define DEEP_ROWS 96
+#define DEEP_PANELS 5        /* of a group, which reads the rows once */
 #define PIECE 512            /* rows that the weights' gradient adds up at once */
 #define WEIGHT_ROWS 144      /* rows of it in a task: their pairs stay on its stack */
 #define WEIGHT_ROWS_PADDED 160
@@ -42,7 +43,7 @@ typedef struct {
     const uint16_t *x;
     size_t n, depth;
     size_t panels, panel_bytes;
-    size_t near, parts; /* rows of a walk; parts of them */
+    size_t near, parts, groups; /* rows of a walk; parts of them; deep sums: groups of panels */
 } job;
 
 const nr_panels *nr_panels_find(const nr_panels *list, size_t *panel)
@@ -83,26 +84,37 @@ static void task(void *context, size_t i)
     j->product(&p);
 }
 
-/* One panel and a part of the rows, piece by piece along the sums. */
+/* Panel `panel` of the list from depth `at` on. */
+static const char *piece(const job *j, size_t panel, size_t at)
+{
+    const nr_panels *of = nr_panels_find(j->list, &panel);
+    return of->data + panel * j->panel_bytes + at * NR_PANEL * sizeof *j->x;
+}
+
+/* sums += a piece of panel n from depth k on, for some rows; the last piece makes y of them. Panel `next` follows, from depth `then` on. */
+static void deep_piece(const job *j, float *sums, size_t row, size_t rows, size_t n, size_t k, size_t next, size_t then)
+{
+    size_t panel = n, ahead = NR_MIN((size_t)DEEP_PIECE, j->depth - NR_MIN(then, j->depth));
+    const nr_panels *to = nr_panels_find(j->list, &panel);
+    size_t col = panel * NR_PANEL, cols = NR_MIN((size_t)NR_PANEL, to->cols - col);
+    nr_panel p = {.x = j->x + row * j->depth + k, .pitch = j->depth * sizeof *j->x, .step = 4, .panel = piece(j, n, k), .rows = rows,
+                  .cols = cols, .depth = NR_MIN((size_t)DEEP_PIECE, j->depth - k), .begin = k ? sums : NULL, .begin_pitch = NR_PANEL,
+                  .next = piece(j, next, ahead ? then : 0), .next_pitch = NR_FETCH,
+                  .next_pairs = ahead * NR_PANEL * sizeof *j->x / NR_FETCH, .y = sums, .to = NR_F32, .y_pitch = NR_PANEL};
+    if (k + DEEP_PIECE >= j->depth) aim(&p, to, row, col);
+    j->product(&p);
+}
+
+/* A part of the rows and a group of panels, piece by piece along the sums, so that a group reads the rows once. */
 static void deep_task(void *context, size_t i)
 {
     const job *j = context;
-    _Alignas(64) float sums[DEEP_ROWS * NR_PANEL];
-    size_t part = i % j->parts, panel = i / j->parts, row = part * j->n / j->parts, rows = (part + 1) * j->n / j->parts - row;
-    const nr_panels *to = nr_panels_find(j->list, &panel);
-    size_t col = panel * NR_PANEL, cols = NR_MIN((size_t)NR_PANEL, to->cols - col);
-    nr_panel p = {.pitch = j->depth * sizeof *j->x, .step = 4, .rows = rows, .cols = cols, .begin_pitch = NR_PANEL, .next_pitch = NR_FETCH};
-    for (size_t at = 0; at < j->depth; at += DEEP_PIECE) {
-        bool last = at + DEEP_PIECE >= j->depth;
-        p.x = j->x + row * j->depth + at;
-        p.panel = to->data + panel * j->panel_bytes + at * NR_PANEL * sizeof *j->x;
-        p.depth = NR_MIN((size_t)DEEP_PIECE, j->depth - at);
-        p.next = (const char *)p.panel + DEEP_PIECE * NR_PANEL * sizeof *j->x;
-        p.next_pairs = last ? 0 : NR_MIN((size_t)DEEP_PIECE, j->depth - at - DEEP_PIECE) * NR_PANEL * sizeof *j->x / NR_FETCH;
-        p.begin = at ? sums : NULL;
-        if (last) aim(&p, to, row, col);
-        else p.y = sums, p.to = NR_F32, p.y_pitch = NR_PANEL;
-        j->product(&p);
+    _Alignas(64) float sums[DEEP_PANELS][DEEP_ROWS * NR_PANEL];
+    size_t part = i / j->groups, row = part * j->n / j->parts, rows = (part + 1) * j->n / j->parts - row;
+    size_t group = i % j->groups, first = group * j->panels / j->groups, last = (group + 1) * j->panels / j->groups;
+    for (size_t k = 0; k < j->depth; k += DEEP_PIECE) {
+        for (size_t n = first; n + 1 < last; n++) deep_piece(j, sums[n - first], row, rows, n, k, n + 1, k);
+        deep_piece(j, sums[last - 1 - first], row, rows, last - 1, k, first, k + DEEP_PIECE);
     }
 }
 
@@ -115,7 +127,8 @@ void nr_panels_bf16(const nr_panels *list, size_t count, const void *x, size_t n
     for (size_t i = 0; i < count; i++) j.panels += nr_panel_count(list[i].cols);
     if (depth > DEEP) {
         j.parts = (n + DEEP_ROWS - 1) / DEEP_ROWS;
-        nr_parallel(j.panels * j.parts, deep_task, &j);
+        j.groups = NR_MAX((j.panels + DEEP_PANELS - 1) / DEEP_PANELS, NR_MIN(j.panels, (2 * nr_threads_get() + j.parts - 1) / j.parts));
+        nr_parallel(j.parts * j.groups, deep_task, &j);
         return;
     }
     j.near = (n + walks - 1) / walks;
