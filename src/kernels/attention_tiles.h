@@ -163,11 +163,8 @@ NR_INLINE void store_row(float *row, size_t at, size_t DP, __m512i v)
 /* Elements of a and b beside each other, ELEMENTS pairs. */
 NR_INLINE void store_pairs(float *row, size_t at, size_t DP, __m512i a, __m512i b)
 {
-    const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4, 35, 3,
-                                         34, 2, 33, 1, 32, 0);
-    _mm512_storeu_si512(row + at, _mm512_permutex2var_epi16(a, low, b));
-    if (DP - at >= ELEMENTS)
-        _mm512_storeu_si512(row + at + VW, _mm512_permutex2var_epi16(a, _mm512_add_epi16(low, _mm512_set1_epi16(VW)), b));
+    _mm512_storeu_si512(row + at, vpairs(a, b, false));
+    if (DP - at >= ELEMENTS) _mm512_storeu_si512(row + at + VW, vpairs(a, b, true));
 }
 
 /* Of src rows: along (all, DP / 2 pairs along D) or NULL, pairs (all / 2 pairs of

@@ -178,8 +178,8 @@ static void product_task(void *context, size_t i)
         const char *data = to->data + panel * job->panel_bytes;
         size_t col = panel * NR_PANEL;
         const nr_panel p = {.x = x, .pitch = depth, .step = 4, .panel = data, .rows = rows, .cols = NR_MIN((size_t)NR_PANEL, to->cols - col),
-                            .depth = depth, .next = data + job->panel_bytes, .next_pitch = NR_FETCH,
-                            .next_pairs = panel + 1 < nr_panel_count(to->cols) ? job->panel_bytes / NR_FETCH : 0,
+                            .depth = depth,
+                            .next_panel = {data + job->panel_bytes, panel + 1 < nr_panel_count(to->cols) ? job->panel_bytes / NR_FETCH : 0, NR_FETCH},
                             .y = (char *)to->y + (row * to->cols + col) * nr_dtype_size(to->to), .to = to->to, .y_pitch = to->cols,
                             .accumulate = to->accumulate, .bias = to->bias ? to->bias + col : NULL, .row_scale = scale,
                             .col_scale = s->scale + col, .offset = s->offset + col};

@@ -62,33 +62,32 @@ static void aim(nr_panel *p, const nr_panels *to, size_t row, size_t col)
     p->bias = to->bias ? to->bias + col : NULL;
 }
 
-/* Part after part of the near rows, panel after panel, then the next rows: a thread's stretch of tasks reads few panels
- * and few rows. Each part asks for its share of the panel that comes next. */
-static void task(void *context, size_t i)
-{
-    const job *j = context;
-    size_t part = i % j->parts, panel = i / j->parts % j->panels, begin = i / j->parts / j->panels * j->near;
-    size_t near = NR_MIN(j->near, j->n - begin), row = part * near / j->parts, end = (part + 1) * near / j->parts;
-    size_t pairs = j->panel_bytes / NR_FETCH, first = part * pairs / j->parts;
-    if (row == end) return;
-    const nr_panels *to = nr_panels_find(j->list, &panel);
-    const char *data = to->data + panel * j->panel_bytes;
-    size_t col = panel * NR_PANEL;
-    bool more = panel + 1 < nr_panel_count(to->cols);
-    row += begin;
-    nr_panel p = {.x = j->x + row * j->depth, .pitch = j->depth * sizeof *j->x, .step = 4, .panel = data, .rows = begin + end - row,
-                  .cols = NR_MIN((size_t)NR_PANEL, to->cols - col), .depth = j->depth,
-                  .next = data + (more ? j->panel_bytes + NR_FETCH * first : 0), .next_pitch = NR_FETCH,
-                  .next_pairs = more ? (part + 1) * pairs / j->parts - first : 0};
-    aim(&p, to, row, col);
-    j->product(&p);
-}
-
 /* Panel `panel` of the list from depth `at` on. */
 static const char *piece(const job *j, size_t panel, size_t at)
 {
     const nr_panels *of = nr_panels_find(j->list, &panel);
     return of->data + panel * j->panel_bytes + at * NR_PANEL * sizeof *j->x;
+}
+
+/* Part after part of the near rows, panel after panel, then the next rows: a thread's stretch of tasks reads few panels
+ * and few rows. Each part asks for its share of the next panel; those of the first panel for the next part's rows. */
+static void task(void *context, size_t i)
+{
+    const job *j = context;
+    size_t part = i % j->parts, panel = i / j->parts % j->panels, begin = i / j->parts / j->panels * j->near;
+    size_t near = NR_MIN(j->near, j->n - begin), pairs = j->panel_bytes / NR_FETCH, share = part * pairs / j->parts;
+    size_t row = part * near / j->parts, end = (part + 1) * near / j->parts, then = NR_MIN((part + 2) * near / j->parts, near);
+    const uint16_t *x = j->x + begin * j->depth;
+    nr_panel p = {.x = x + row * j->depth, .pitch = j->depth * sizeof *x, .step = 4, .panel = piece(j, panel, 0), .rows = end - row,
+                  .depth = j->depth};
+    if (row == end) return;
+    if (panel + 1 < j->panels)
+        p.next_panel = (nr_ahead){piece(j, panel + 1, 0) + share * NR_FETCH, (part + 1) * pairs / j->parts - share, NR_FETCH};
+    if (panel == 0) p.next_rows = (nr_ahead){x + end * j->depth, (then - end) * j->depth * sizeof *x / NR_FETCH, NR_FETCH};
+    const nr_panels *to = nr_panels_find(j->list, &panel);
+    p.cols = NR_MIN((size_t)NR_PANEL, to->cols - panel * NR_PANEL);
+    aim(&p, to, begin + row, panel * NR_PANEL);
+    j->product(&p);
 }
 
 /* sums += a piece of panel n from depth k on, for some rows; the last piece makes y of them. Panel `next` follows, from depth `then` on. */
@@ -99,8 +98,7 @@ static void deep_piece(const job *j, float *sums, size_t row, size_t rows, size_
     size_t col = panel * NR_PANEL, cols = NR_MIN((size_t)NR_PANEL, to->cols - col);
     nr_panel p = {.x = j->x + row * j->depth + k, .pitch = j->depth * sizeof *j->x, .step = 4, .panel = piece(j, n, k), .rows = rows,
                   .cols = cols, .depth = NR_MIN((size_t)DEEP_PIECE, j->depth - k), .begin = k ? sums : NULL, .begin_pitch = NR_PANEL,
-                  .next = piece(j, next, ahead ? then : 0), .next_pitch = NR_FETCH,
-                  .next_pairs = ahead * NR_PANEL * sizeof *j->x / NR_FETCH, .y = sums, .to = NR_F32, .y_pitch = NR_PANEL};
+                  .next_panel = {piece(j, next, ahead ? then : 0), ahead * NR_PANEL * sizeof *j->x / NR_FETCH, NR_FETCH}, .y = sums, .to = NR_F32, .y_pitch = NR_PANEL};
     if (k + DEEP_PIECE >= j->depth) aim(&p, to, row, col);
     j->product(&p);
 }
@@ -164,7 +162,7 @@ static void weight_task(void *context, size_t i)
             pairs(right, NR_PANEL, x, j->in, n, cols);
             const nr_panel p = {.x = left, .pitch = 4, .step = 4 * width, .panel = right, .rows = rows, .cols = cols, .depth = (n + 1) / 2 * 2,
                                 .y = j->dw + row * j->in + col, .to = NR_F32, .y_pitch = j->in, .accumulate = true,
-                                .next = x + NR_PANEL, .next_pitch = j->in * sizeof *x, .next_pairs = panel + 1 < last ? n : 0};
+                                .next_panel = {x + NR_PANEL, panel + 1 < last ? n : 0, j->in * sizeof *x}};
             product(&p);
         }
     }

@@ -11,10 +11,10 @@
  * change its bits. Compiled once per instruction set that has such a dot
  * product; elsewhere there is no function and products go to the matrix library.
  *
- * What comes next can be asked for in time: `next_pairs` pairs of cache lines from
- * `next` on, next_pitch bytes apart, are fetched into the second cache while the
- * panel is multiplied, as far as its depth gives time, so that a walk over panels
- * never waits for memory.
+ * What comes next can be asked for in time: pairs of cache lines of the next panel,
+ * and of the next rows, are fetched into the second cache while the panel is
+ * multiplied, as far as its depth gives time, so that a walk over panels never
+ * waits for memory.
  */
 #ifndef NR_PANEL_H
 #define NR_PANEL_H
@@ -22,7 +22,13 @@
 #include "kernels/ops.h"
 
 #define NR_PANEL 64
-#define NR_FETCH 128 /* bytes of a pair of cache lines: next_pitch of what lies in one piece */
+#define NR_FETCH 128 /* bytes of a pair of cache lines: the pitch of what lies in one piece */
+
+/* Pairs of cache lines to ask for, pitch bytes apart. */
+typedef struct {
+    const void *at;
+    size_t pairs, pitch;
+} nr_ahead;
 
 typedef struct {
     const void *x;      /* (rows, depth) bf16, or uint8 around 128 */
@@ -31,9 +37,8 @@ typedef struct {
     size_t rows, cols, depth; /* cols <= NR_PANEL */
     const float *begin; /* sums (rows, cols) of earlier terms, begin_pitch apart, or NULL */
     size_t begin_pitch;
-    const void *next;
-    size_t next_pairs, next_pitch;
-    void *y;            /* (rows, cols) [+]= sums (+ bias (cols) or NULL), rows y_pitch elements apart */
+    nr_ahead next_panel, next_rows;
+    void *y; /* (rows, cols) [+]= sums (+ bias (cols) or NULL), rows y_pitch elements apart */
     nr_dtype to;
     size_t y_pitch;
     bool accumulate;

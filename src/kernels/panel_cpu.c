@@ -12,7 +12,7 @@
 #define ROWS 6
 #define VECTORS (NR_PANEL / VW)
 #define STEP_BYTES (4 * NR_PANEL)
-#define EVERY 4 /* steps between two pairs of lines asked for: many at once would stand in the panel's way */
+#define EVERY 2 /* steps between two pairs of lines asked for: many at once would stand in the panel's way */
 
 #if defined(__AVX512BF16__)
 #define PER_STEP 2
@@ -91,15 +91,17 @@ NR_INLINE void step(sums s[ROWS][VECTORS], const char *x, size_t pitch, const ch
     }
 }
 
-/* Pairs of cache lines to ask for, the strides from pair to pair taken in turn. */
-typedef struct {
-    const char *at;
-    size_t pairs, stride[2];
-} walk;
+/* A tile's share of what comes next. */
+NR_INLINE nr_ahead share_of(const nr_ahead *ahead, size_t tile, size_t tiles)
+{
+    size_t begin = tile * ahead->pairs / tiles, end = (tile + 1) * ahead->pairs / tiles;
+    if (!ahead->pairs) return *ahead;
+    return (nr_ahead){(const char *)ahead->at + begin * ahead->pitch, end - begin, ahead->pitch};
+}
 
 /* out (rows, vectors) = the sums of a tile of rows from `row` on, while the lines of y that it becomes are asked for,
- * and some of what comes next. */
-NR_INLINE void tile(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, const walk *y, const walk *next, size_t rows, size_t vectors)
+ * and its share of what comes next. */
+NR_INLINE void tile(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, const nr_ahead next[2], size_t rows, size_t vectors)
 {
     sums s[ROWS][VECTORS];
     const char *x = (const char *)p->x + row * p->pitch, *panel = p->panel;
@@ -110,18 +112,23 @@ NR_INLINE void tile(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, cons
         for (size_t j = 0; j < vectors; j++) s[r][j] = no_sum();
 
 #define STEP(bytes) step(s, x + apart * i, pitch, panel + STEP_BYTES * i, bytes, rows, vectors)
-#define STEPS _Pragma("GCC unroll 4") for (size_t k = 0; k < EVERY; k++, i++) STEP(4)
-    const char *at = y->at;
-    for (size_t pair = 0, n = NR_MIN(y->pairs, steps / EVERY); pair < n; at += y->stride[pair++ % 2]) {
+#define STEPS _Pragma("GCC unroll 2") for (size_t k = 0; k < EVERY; k++, i++) STEP(4)
+    /* A row of y is a pair of lines, or two. */
+    size_t y_pitch = p->y_pitch * nr_dtype_size(p->to), two = p->to == NR_F32;
+    const char *at = (const char *)p->y + row * y_pitch;
+    for (size_t pair = 0, n = NR_MIN(rows << two, steps / EVERY); pair < n; pair++) {
         __builtin_prefetch(at, 1, 3);
         __builtin_prefetch(at + 64, 1, 3);
+        at += two & ~pair ? NR_FETCH : y_pitch - two * NR_FETCH;
         STEPS;
     }
-    at = next->at;
-    for (size_t pair = 0, n = NR_MIN(next->pairs, (steps - i) / EVERY); pair < n; at += next->stride[pair++ % 2]) {
-        __builtin_prefetch(at, 0, 2);
-        __builtin_prefetch(at + 64, 0, 2);
-        STEPS;
+    for (const nr_ahead *ahead = next; ahead < next + 2; ahead++) {
+        at = ahead->at;
+        for (size_t pair = 0, n = NR_MIN(ahead->pairs, (steps - i) / EVERY); pair < n; pair++, at += ahead->pitch) {
+            __builtin_prefetch(at, 0, 2);
+            __builtin_prefetch(at + 64, 0, 2);
+            STEPS;
+        }
     }
     for (; i < steps; i++) STEP(4);
     if (rest) STEP(rest);
@@ -131,13 +138,12 @@ NR_INLINE void tile(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, cons
         for (size_t j = 0; j < vectors; j++) out[r][j] = s[r][j];
 }
 
-typedef void tile_function(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, const walk *y, const walk *next);
+typedef void tile_function(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, const nr_ahead next[2]);
 
 #define TILE(rows, vectors)                                                                                            \
-    static void tile_##rows##_##vectors(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, const walk *y,         \
-                                        const walk *next)                                                              \
+    static void tile_##rows##_##vectors(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, const nr_ahead next[2]) \
     {                                                                                                                  \
-        tile(out, p, row, y, next, rows, vectors);                                                                     \
+        tile(out, p, row, next, rows, vectors);                                                                        \
     }
 #define TILES(rows) TILE(rows, 1) TILE(rows, 2) TILE(rows, 3) TILE(rows, 4)
 TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6)
@@ -149,19 +155,15 @@ nr_panel_product NR_CPU(panel, product);
 void NR_CPU(panel, product)(const nr_panel *p)
 {
     size_t count = (p->rows + ROWS - 1) / ROWS, vectors = (p->cols + VW - 1) / VW;
-    size_t share = (p->next_pairs + count - 1) / count, done = 0, y_pitch = p->y_pitch * nr_dtype_size(p->to);
-    bool two = p->to == NR_F32; /* pairs in a row of y */
     for (size_t i = 0, row = 0; i < count; i++) {
-        size_t rows = (i + 1) * p->rows / count - row, now = NR_MIN(share, p->next_pairs - done);
-        const walk y = {(const char *)p->y + row * y_pitch, rows << two, {two ? NR_FETCH : y_pitch, two ? y_pitch - NR_FETCH : y_pitch}};
-        const walk next = {(const char *)p->next + done * p->next_pitch, now, {p->next_pitch, p->next_pitch}};
+        size_t rows = (i + 1) * p->rows / count - row;
+        const nr_ahead next[2] = {share_of(&p->next_panel, i, count), share_of(&p->next_rows, i, count)};
         sums s[ROWS][VECTORS];
-        tiles[rows - 1][vectors - 1](s, p, row, &y, &next);
+        tiles[rows - 1][vectors - 1](s, p, row, next);
         if (p->to == NR_BF16 && p->cols == NR_PANEL) put_tile(p, row, rows, s, true, true);
         else if (p->to == NR_BF16) put_tile(p, row, rows, s, true, false);
         else if (p->cols == NR_PANEL) put_tile(p, row, rows, s, false, true);
         else put_tile(p, row, rows, s, false, false);
-        done += now;
         row += rows;
     }
 }
@@ -170,11 +172,8 @@ void NR_CPU(panel, product)(const nr_panel *p)
 /* Two rows of 32 elements, beside each other. */
 NR_INLINE void interleave(uint16_t *pairs, __m512i a, __m512i b)
 {
-    const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4, 35, 3,
-                                         34, 2, 33, 1, 32, 0);
-    const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
-    _mm512_storeu_si512(pairs, _mm512_permutex2var_epi16(a, low, b));
-    _mm512_storeu_si512(pairs + 32, _mm512_permutex2var_epi16(a, high, b));
+    _mm512_storeu_si512(pairs, vpairs(a, b, false));
+    _mm512_storeu_si512(pairs + 32, vpairs(a, b, true));
 }
 
 /* Rows follow one another far apart, so that they are asked for AHEAD rows early. */

@@ -310,6 +310,14 @@ NR_INLINE void vcolumns(__m512i x[VW])
     for (size_t i = 0; i < VW; i++) x[i] = t[i];
 }
 
+/* Elements of 16 bits of a and b beside each other: the first 16 pairs, or the last. */
+NR_INLINE __m512i vpairs(__m512i a, __m512i b, bool last)
+{
+    const __m512i first = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4, 35, 3,
+                                           34, 2, 33, 1, 32, 0);
+    return _mm512_permutex2var_epi16(a, last ? _mm512_add_epi16(first, _mm512_set1_epi16(VW)) : first, b);
+}
+
 /* 2^x where a bit of mask is set, 0 elsewhere, to 2.8e-6 of itself: what becomes
  * bf16 needs no more. 1 + r P(r) on |r| <= 1 / 2, P of degree 3. x is finite. */
 NR_INLINE vf vexp2_masked(vf x, __mmask16 mask)
