@@ -54,19 +54,19 @@ NR_INLINE vf value(const nr_panel *p, size_t row, size_t col, sums s, __mmask16 
     return p->bias ? v + (vf)_mm512_maskz_loadu_ps(mask, p->bias + col) : v;
 }
 
-/* The sums of a tile (rows, VECTORS) become y; full: it has all columns. */
-NR_INLINE void put_tile(const nr_panel *p, size_t row, size_t rows, sums s[ROWS][VECTORS], bool bf16, bool full)
+/* The sums of a tile (rows, vectors) become y; full: all columns of the vectors exist. p is a copy, so that the compiler
+ * knows that no store changes it. */
+NR_INLINE void put_tile(nr_panel p, size_t row, size_t rows, size_t vectors, sums s[ROWS][VECTORS], bool bf16, bool full)
 {
-    for (size_t r = 0; r < rows; r++) {
+#pragma GCC unroll 8
+    for (size_t r = 0; r < rows; r++)
 #pragma GCC unroll 4
-        for (size_t j = 0; j < VECTORS; j++) {
-            size_t col = j * VW, at = (row + r) * p->y_pitch + col;
-            if (!full && col >= p->cols) break;
-            __mmask16 mask = (__mmask16)(full || p->cols - col >= VW ? 0xffff : (1u << (p->cols - col)) - 1);
-            vf v = value(p, row + r, col, s[r][j], mask);
-            put(p, at, p->accumulate ? v + get(p, at, mask, bf16) : v, mask, bf16);
+        for (size_t j = 0; j < vectors; j++) {
+            size_t col = j * VW, at = (row + r) * p.y_pitch + col;
+            __mmask16 mask = (__mmask16)(full || p.cols - col >= VW ? 0xffff : (1u << (p.cols - col)) - 1);
+            vf v = value(&p, row + r, col, s[r][j], mask);
+            put(&p, at, p.accumulate ? v + get(&p, at, mask, bf16) : v, mask, bf16);
         }
-    }
 }
 
 /* The next 4 bytes of a row of x in every lane; fewer at the row's end. */
@@ -99,9 +99,8 @@ NR_INLINE nr_ahead share_of(const nr_ahead *ahead, size_t tile, size_t tiles)
     return (nr_ahead){(const char *)ahead->at + begin * ahead->pitch, end - begin, ahead->pitch};
 }
 
-/* out (rows, vectors) = the sums of a tile of rows from `row` on, while the lines of y that it becomes are asked for,
- * and its share of what comes next. */
-NR_INLINE void tile(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, const nr_ahead next[2], size_t rows, size_t vectors)
+/* Rows from `row` on of y, while its lines and a share of what comes next are asked for. */
+NR_INLINE void tile(const nr_panel *p, size_t row, const nr_ahead next[2], size_t rows, size_t vectors)
 {
     sums s[ROWS][VECTORS];
     const char *x = (const char *)p->x + row * p->pitch, *panel = p->panel;
@@ -132,18 +131,19 @@ NR_INLINE void tile(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, cons
     }
     for (; i < steps; i++) STEP(4);
     if (rest) STEP(rest);
-#pragma GCC unroll 8
-    for (size_t r = 0; r < rows; r++)
-#pragma GCC unroll 4
-        for (size_t j = 0; j < vectors; j++) out[r][j] = s[r][j];
+    bool bf16 = p->to == NR_BF16, full = p->cols == vectors * VW;
+    if (bf16 && full) put_tile(*p, row, rows, vectors, s, true, true);
+    else if (bf16) put_tile(*p, row, rows, vectors, s, true, false);
+    else if (full) put_tile(*p, row, rows, vectors, s, false, true);
+    else put_tile(*p, row, rows, vectors, s, false, false);
 }
 
-typedef void tile_function(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, const nr_ahead next[2]);
+typedef void tile_function(const nr_panel *p, size_t row, const nr_ahead next[2]);
 
 #define TILE(rows, vectors)                                                                                            \
-    static void tile_##rows##_##vectors(sums out[ROWS][VECTORS], const nr_panel *p, size_t row, const nr_ahead next[2]) \
+    static void tile_##rows##_##vectors(const nr_panel *p, size_t row, const nr_ahead next[2])                         \
     {                                                                                                                  \
-        tile(out, p, row, next, rows, vectors);                                                                        \
+        tile(p, row, next, rows, vectors);                                                                             \
     }
 #define TILES(rows) TILE(rows, 1) TILE(rows, 2) TILE(rows, 3) TILE(rows, 4)
 TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6)
@@ -158,12 +158,7 @@ void NR_CPU(panel, product)(const nr_panel *p)
     for (size_t i = 0, row = 0; i < count; i++) {
         size_t rows = (i + 1) * p->rows / count - row;
         const nr_ahead next[2] = {share_of(&p->next_panel, i, count), share_of(&p->next_rows, i, count)};
-        sums s[ROWS][VECTORS];
-        tiles[rows - 1][vectors - 1](s, p, row, next);
-        if (p->to == NR_BF16 && p->cols == NR_PANEL) put_tile(p, row, rows, s, true, true);
-        else if (p->to == NR_BF16) put_tile(p, row, rows, s, true, false);
-        else if (p->cols == NR_PANEL) put_tile(p, row, rows, s, false, true);
-        else put_tile(p, row, rows, s, false, false);
+        tiles[rows - 1][vectors - 1](p, row, next);
         row += rows;
     }
 }
