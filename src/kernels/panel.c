@@ -12,7 +12,7 @@
 #define WEIGHT_ROWS 144      /* rows of it in a task: their pairs stay on its stack */
 #define WEIGHT_ROWS_PADDED 160
 #define WEIGHT_PANELS 5
-#define WEIGHT_TASKS 8
+#define LEAST_TASKS 8      /* of groups of panels, for the threads */
 #define NEAR_ROWS 256       /* rows that a walk over the panels multiplies with each: as many as */
 #define NEAR_BYTES 393216   /* so many bytes of x, which stay in a core's L2 cache beside two panels */
 
@@ -125,7 +125,7 @@ void nr_panels_bf16(const nr_panels *list, size_t count, const void *x, size_t n
     for (size_t i = 0; i < count; i++) j.panels += nr_panel_count(list[i].cols);
     if (depth > DEEP) {
         j.parts = (n + DEEP_ROWS - 1) / DEEP_ROWS;
-        j.groups = NR_MAX((j.panels + DEEP_PANELS - 1) / DEEP_PANELS, NR_MIN(j.panels, (2 * nr_threads_get() + j.parts - 1) / j.parts));
+        j.groups = NR_MAX((j.panels + DEEP_PANELS - 1) / DEEP_PANELS, NR_MIN(j.panels, (LEAST_TASKS + j.parts - 1) / j.parts));
         nr_parallel(j.parts * j.groups, deep_task, &j);
         return;
     }
@@ -174,6 +174,6 @@ void nr_panels_bf16_weight(float *dw, const uint16_t *dy, const uint16_t *x, siz
     size_t panels = nr_panel_count(in);
     j.groups = (panels + WEIGHT_PANELS - 1) / WEIGHT_PANELS;
     j.parts = (out + WEIGHT_ROWS - 1) / WEIGHT_ROWS;
-    if (j.groups * j.parts < WEIGHT_TASKS) j.groups = NR_MIN(panels, (WEIGHT_TASKS + j.parts - 1) / j.parts);
+    if (j.groups * j.parts < LEAST_TASKS) j.groups = NR_MIN(panels, (LEAST_TASKS + j.parts - 1) / j.parts);
     nr_parallel(j.groups * j.parts, weight_task, &j);
 }

@@ -157,25 +157,34 @@ static nr_status write_both(nr_trainer *t, nr_error *err)
     return nr_append_write(&t->events, t->record.data, t->record.size, err);
 }
 
+/* A number of a step: in its line, and the scalar train/KEY. */
+static void step_number(nr_trainer *t, const char *key, double v)
+{
+    char tag[64];
+    snprintf(tag, sizeof tag, "train/%s", key);
+    add_number(&t->line, key, v);
+    scalar(t, tag, v);
+}
+
 nr_status nr_metrics_step(nr_trainer *t, const nr_step_result *r, double seconds, nr_error *err)
 {
     nr_buffer *b = &t->line;
     double tokens = (double)(t->s.batch_size * t->s.context);
     b->size = t->values.size = 0;
     nr_buffer_printf(b, "{\"kind\": \"step\", \"step\": %llu", (unsigned long long)t->at.step);
-    add_number(b, "loss", r->loss);
-    add_number(b, "lm_loss", r->lm);
-    add_number(b, "lm_loss_old", r->lm_domain[NR_OLD]);
-    add_number(b, "lm_loss_new", r->lm_domain[NR_NEW]);
-    add_number(b, "l1", r->l1);
-    add_number(b, "ce", r->ce);
-    add_number(b, "balance", r->balance);
-    if (t->s.lwf_alpha > 0) add_number(b, "distillation", r->distil);
-    if (t->fisher) add_number(b, "ewc", r->ewc);
-    add_number(b, "local_loss", r->local);
+    step_number(t, "loss", r->loss);
+    step_number(t, "lm_loss", r->lm);
+    step_number(t, "lm_loss_old", r->lm_domain[NR_OLD]);
+    step_number(t, "lm_loss_new", r->lm_domain[NR_NEW]);
+    step_number(t, "l1", r->l1);
+    step_number(t, "ce", r->ce);
+    step_number(t, "balance", r->balance);
+    if (t->s.lwf_alpha > 0) step_number(t, "distillation", r->distil);
+    if (t->fisher) step_number(t, "ewc", r->ewc);
+    step_number(t, "local_loss", r->local);
     add_number(b, "local_share", r->local / r->lm);
-    add_number(b, "grad_norm", r->norm);
-    add_number(b, "learning_rate", r->lr);
+    step_number(t, "grad_norm", r->norm);
+    step_number(t, "learning_rate", r->lr);
     nr_buffer_printf(b, ", \"old_rows\": %zu", r->old_rows);
     add_number(b, "old_rows_share", (double)t->at.drawn.old / (double)t->at.drawn.rows);
     nr_buffer_printf(b, ", \"tokens\": %.0f", tokens * (double)t->at.step);
@@ -187,18 +196,6 @@ nr_status nr_metrics_step(nr_trainer *t, const nr_step_result *r, double seconds
     add_number(b, "seconds", t->at.seconds);
     add_number(b, "tokens_per_second", seconds > 0 ? tokens / seconds : 0);
     nr_buffer_text(b, "}");
-    scalar(t, "train/loss", r->loss);
-    scalar(t, "train/lm_loss", r->lm);
-    scalar(t, "train/lm_loss_old", r->lm_domain[NR_OLD]);
-    scalar(t, "train/lm_loss_new", r->lm_domain[NR_NEW]);
-    scalar(t, "train/l1", r->l1);
-    scalar(t, "train/ce", r->ce);
-    scalar(t, "train/balance", r->balance);
-    if (t->s.lwf_alpha > 0) scalar(t, "train/distillation", r->distil);
-    if (t->fisher) scalar(t, "train/ewc", r->ewc);
-    scalar(t, "train/local_loss", r->local);
-    scalar(t, "train/grad_norm", r->norm);
-    scalar(t, "train/learning_rate", r->lr);
     return write_both(t, err);
 }
 
