@@ -12,7 +12,7 @@
 #define WEIGHT_ROWS 144      /* rows of it in a task: their pairs stay on its stack */
 #define WEIGHT_ROWS_PADDED 160
 #define WEIGHT_PANELS 5
-#define LEAST_TASKS 8      /* of groups of panels, for the threads */
+#define LEAST_TASKS 8        /* of groups of panels: work for as many threads */
 #define NEAR_ROWS 256       /* rows that a walk over the panels multiplies with each: as many as */
 #define NEAR_BYTES 393216   /* so many bytes of x, which stay in a core's L2 cache beside two panels */
 
@@ -98,7 +98,8 @@ static void deep_piece(const job *j, float *sums, size_t row, size_t rows, size_
     size_t col = panel * NR_PANEL, cols = NR_MIN((size_t)NR_PANEL, to->cols - col);
     nr_panel p = {.x = j->x + row * j->depth + k, .pitch = j->depth * sizeof *j->x, .step = 4, .panel = piece(j, n, k), .rows = rows,
                   .cols = cols, .depth = NR_MIN((size_t)DEEP_PIECE, j->depth - k), .begin = k ? sums : NULL, .begin_pitch = NR_PANEL,
-                  .next_panel = {piece(j, next, ahead ? then : 0), ahead * NR_PANEL * sizeof *j->x / NR_FETCH, NR_FETCH}, .y = sums, .to = NR_F32, .y_pitch = NR_PANEL};
+                  .next_panel = {piece(j, next, ahead ? then : 0), ahead * NR_PANEL * sizeof *j->x / NR_FETCH, NR_FETCH},
+                  .y = sums, .to = NR_F32, .y_pitch = NR_PANEL};
     if (k + DEEP_PIECE >= j->depth) aim(&p, to, row, col);
     j->product(&p);
 }

@@ -35,10 +35,10 @@ typedef struct {
     size_t pitch, step; /* bytes from row to row of x, and from 4 bytes of a row to the next: 4, or what pairs are apart */
     const void *panel;
     size_t rows, cols, depth; /* cols <= NR_PANEL */
-    const float *begin; /* sums (rows, cols) of earlier terms, begin_pitch apart, or NULL */
+    const float *begin;       /* sums (rows, cols) of earlier terms, begin_pitch apart, or NULL */
     size_t begin_pitch;
     nr_ahead next_panel, next_rows;
-    void *y; /* (rows, cols) [+]= sums (+ bias (cols) or NULL), rows y_pitch elements apart */
+    void *y;                  /* (rows, cols) [+]= sums (+ bias (cols) or NULL), rows y_pitch elements apart */
     nr_dtype to;
     size_t y_pitch;
     bool accumulate;
