@@ -106,6 +106,8 @@ typedef struct {
     float *q_pairs, *d_o_pairs; /* in pairs: rows two by two; q and d_o then lie along D */
     const float *lse;
     const int32_t *first;
+    const void *next[3]; /* q, dO and O of the head that comes next, or NULL */
+    void *to_dq;         /* in memory */
 } view;
 
 /* Where in the tile at k0 query t begins to see keys of its own sequence. */
@@ -139,6 +141,14 @@ NR_INLINE query_row row_of(const job *j, const view *w, size_t t0, size_t r, siz
                                          visible_end(j->a->start + t0 + r, k0, KEYS))};
 }
 
+/* ROWS rows of the next head from t on, and of the place where dq goes, are asked for: they lie far apart. */
+NR_INLINE void ask_ahead(const job *j, const view *w, size_t t)
+{
+    size_t D = j->a->D, stride = j->a->H * D, n = NR_MIN(j->T - t, (size_t)ROWS);
+    for (size_t i = 0; i < NR_COUNT(w->next) && w->next[0]; i++) fetch_rows(w->next[i], t * stride, stride, n, D, true);
+    fetch_rows(w->to_dq, t * stride, stride, n, D, true);
+}
+
 /* tile_pair on pairs of bf16; of a tile on the diagonal only what ROWS queries or
  * keys have below it. set: which ROWS keys have a dK and dV that more is added to. */
 NR_INLINE void tile_of_pairs(const job *j, const view *w, const float *packed, size_t k0, size_t t0, bool set[KEYS / ROWS])
@@ -151,6 +161,7 @@ NR_INLINE void tile_of_pairs(const job *j, const view *w, const float *packed, s
         size_t end = ends[r / ROWS] = visible_end(at + NR_MIN(r + ROWS, n) - 1, k0, KEYS), cols = padded(end);
         product(w->p + r * KEYS, KEYS, w->q + (t0 + r) * DP / 2, DP / 2, 1, kt, KEYS, ROWS, cols, (D + 1) / 2, false, true);
         product(w->ds + r * KEYS, KEYS, w->d_o + (t0 + r) * DP / 2, DP / 2, 1, vt, KEYS, ROWS, cols, (D + 1) / 2, false, true);
+        if (at + n - k0 <= KEYS) ask_ahead(j, w, t0 + r); /* every query has one tile on the diagonal */
     }
     for (size_t r = 0; r < n; r += 2) {
         query_row a = row_of(j, w, t0, r, k0), b = {.s = a.s + KEYS, .dp = a.dp + KEYS}; /* sees nothing where there is no second row */
@@ -201,10 +212,32 @@ NR_INLINE void keys_of_pairs(const job *j, const view *w, const float *packed, s
 }
 #endif
 
+/* The product of two rows of D elements. */
+NR_INLINE float row_product(const void *a, const void *b, size_t at, size_t D, bool bf16)
+{
+    vf s = {0};
+#if HAS_PAIRS
+    if (bf16) {
+        const uint16_t *x = (const uint16_t *)a + at, *y = (const uint16_t *)b + at;
+        for (size_t d = 0; d < D; d += ELEMENTS) s = multiply_add(s, (vf)load_row(x, d, D, true), (vf)load_row(y, d, D, true), true);
+        return vsum(s);
+    }
+#endif
+    NR_EACH(D, s += aload_n(a, at + i, m, bf16) * aload_n(b, at + i, m, bf16););
+    return vsum(s);
+}
+
+/* The element of q, dO, O and dq at which a head's rows begin. */
+NR_INLINE size_t head_at(const job *j, size_t item)
+{
+    const nr_attention *a = j->a;
+    return (item / a->H * j->T * a->H + item % a->H) * a->D;
+}
+
 NR_INLINE void head_task(const job *j, float *lane, size_t item, bool bf16)
 {
     const nr_attention *a = j->a;
-    size_t b = item / a->H, h = item % a->H, DP = j->DP, D = a->D, at = (b * j->T * a->H + h) * D, stride = a->H * D;
+    size_t b = item / a->H, h = item % a->H, DP = j->DP, D = a->D, at = head_at(j, item), next = head_at(j, item + 1), stride = a->H * D;
     const float *packed = j->packed + (b * a->K + h / (a->H / a->K)) * j->tiles * j->packed_size;
     view w = {.q = lane, .d_o = lane + j->rows * DP, .dq = lane + 2 * j->rows * DP, .delta = lane + 3 * j->rows * DP};
     w.p = w.delta + j->rows;
@@ -216,6 +249,8 @@ NR_INLINE void head_task(const job *j, float *lane, size_t item, bool bf16)
     w.dv = w.dk + j->key_rows * DP;
     w.lse = j->lse + item * j->T;
     w.first = a->first ? a->first + b * j->T : NULL;
+    w.to_dq = act_at_mut(j->dq, at, bf16);
+    for (size_t i = 0; i < NR_COUNT(w.next) && item + 1 < j->items; i++) w.next[i] = act_at((const void *[]){j->q, j->d_o, j->o}[i], next, bf16);
 #if HAS_PAIRS
     if (bf16) {
         pair_rows(w.q, w.q_pairs, act_at(j->q, at, bf16), stride, j->T, j->rows, D);
@@ -230,11 +265,7 @@ NR_INLINE void head_task(const job *j, float *lane, size_t item, bool bf16)
         pack_rows(w.q, act_at(j->q, at, bf16), stride, j->T, j->rows, D, a->scale, bf16);
         pack_rows(w.d_o, act_at(j->d_o, at, bf16), stride, j->T, j->rows, D, 1, bf16);
     }
-    for (size_t t = 0; t < j->T; t++) {
-        vf s = {0};
-        NR_EACH(D, s += aload_n(j->d_o, at + t * stride + i, m, bf16) * aload_n(j->o, at + t * stride + i, m, bf16););
-        w.delta[t] = vsum(s);
-    }
+    for (size_t t = 0; t < j->T; t++) w.delta[t] = row_product(j->d_o, j->o, at + t * stride, D, bf16);
     for (size_t k0 = 0; k0 < j->keys; k0 += KEYS) {
         const float *tile = packed + k0 / KEYS * j->packed_size;
 #if HAS_PAIRS

@@ -131,11 +131,13 @@ NR_INLINE void soften_pairs(float *s, float *o, float *max, float *sum, uint64_t
     vstore(sum, total);
 }
 
-/* query_tile on pairs: from the tile of keys at begin on. */
-NR_INLINE void tile_of_pairs(const job *j, float *lane, const float *packed, const int32_t *first, size_t t0, size_t n, size_t begin)
+/* query_tile on pairs: from the tile of keys at begin on. Asked for: where in o these queries go, from to on, and in q the
+ * queries at next. */
+NR_INLINE void tile_of_pairs(const job *j, float *lane, const float *packed, const int32_t *first, size_t t0, size_t n, size_t begin,
+                             size_t to, size_t next)
 {
     const nr_attention *a = j->a;
-    size_t DP = j->DP, D = a->D, at = a->start + t0, ends[QUERIES / ROWS];
+    size_t DP = j->DP, D = a->D, at = a->start + t0, stride = a->H * D, ends[QUERIES / ROWS];
     float *q = lane, *o = q + QUERIES * DP, *s = o + QUERIES * DP, *max = s + QUERIES * KEYS, *sum = max + QUERIES, *sums = sum + QUERIES;
     memset(o, 0, n * DP * sizeof *o);
     memset(sums, 0, n * VW * sizeof *sums);
@@ -144,6 +146,9 @@ NR_INLINE void tile_of_pairs(const job *j, float *lane, const float *packed, con
         for (size_t r = 0; r < n; r += ROWS) { /* nothing beyond what the last of ROWS queries sees */
             size_t end = ends[r / ROWS] = visible_end(at + NR_MIN(r + ROWS, n) - 1, k0, KEYS);
             product(s + r * KEYS, KEYS, q + r * DP / 2, DP / 2, 1, kt, KEYS, ROWS, padded(end), (D + 1) / 2, false, true);
+            if (k0 + KEYS < at + n) continue;
+            fetch_rows(j->o, to + r * stride, stride, ROWS, D, true);
+            fetch_rows(j->q, next + r * stride, stride, ROWS, D, true);
         }
         for (size_t r = 0; r < n; r++) {
             size_t from = first ? visible_begin(a->shared + (size_t)first[r], k0, KEYS) : 0;
@@ -161,10 +166,26 @@ NR_INLINE void tile_of_pairs(const job *j, float *lane, const float *packed, con
 }
 #endif
 
-NR_INLINE void query_tile(const job *j, float *lane, size_t b, size_t h, size_t tile, bool bf16)
+/* Queries of a head. */
+typedef struct {
+    size_t b, h, t0, at; /* at: their first element in q and o */
+} place;
+
+/* Late tiles see more keys, so a head's tiles are taken from both ends in turn, which evens out the shares. */
+NR_INLINE place place_of(const job *j, size_t item)
 {
     const nr_attention *a = j->a;
-    size_t t0 = tile * QUERIES, n = NR_MIN(a->Tq - t0, (size_t)QUERIES), DP = j->DP, last = a->start + t0 + n - 1;
+    size_t turn = item % j->query_tiles, bh = item / j->query_tiles, tile = turn % 2 ? j->query_tiles - 1 - turn / 2 : turn / 2;
+    place p = {bh / a->H, bh % a->H, tile * QUERIES, 0};
+    p.at = ((p.b * a->Tq + p.t0) * a->H + p.h) * a->D;
+    return p;
+}
+
+NR_INLINE void query_tile(const job *j, float *lane, size_t item, bool bf16)
+{
+    const nr_attention *a = j->a;
+    const place p = place_of(j, item);
+    size_t b = p.b, h = p.h, t0 = p.t0, n = NR_MIN(a->Tq - t0, (size_t)QUERIES), DP = j->DP, last = a->start + t0 + n - 1;
     float *q = lane, *o = q + QUERIES * DP, *s = o + QUERIES * DP, *max = s + QUERIES * KEYS, *sum = max + QUERIES;
     const int32_t *first = a->first ? a->first + b * a->Tq + t0 : NULL;
     const float *packed = j->packed + (b * a->K + h / (a->H / a->K)) * j->key_tiles * j->packed_size;
@@ -175,11 +196,11 @@ NR_INLINE void query_tile(const job *j, float *lane, size_t b, size_t h, size_t 
         if (first) begin = NR_MIN(begin, a->shared + (size_t)first[r]);
     }
     if (a->shared > 0) begin = 0;
-    const void *from = act_at(j->q, ((b * a->Tq + t0) * a->H + h) * a->D, bf16);
+    const void *from = act_at(j->q, p.at, bf16);
 #if HAS_PAIRS
     if (bf16) {
         pair_rows(q, NULL, from, a->H * a->D, n, QUERIES, a->D);
-        tile_of_pairs(j, lane, packed, first, t0, n, begin);
+        tile_of_pairs(j, lane, packed, first, t0, n, begin, p.at, place_of(j, NR_MIN(item + 1, j->items - 1)).at);
         store_rows(j, b, h, t0, n, o, max, sum, bf16);
         return;
     }
@@ -199,17 +220,11 @@ NR_INLINE void query_tile(const job *j, float *lane, size_t b, size_t h, size_t 
     store_rows(j, b, h, t0, n, o, max, sum, bf16);
 }
 
-/* A contiguous share of the items. Late tiles see more keys, so a head's tiles
- * are taken from both ends in turn, which evens out the shares. */
+/* A contiguous share of the items. */
 NR_INLINE void run_share(job *j, size_t share, bool bf16)
 {
-    const nr_attention *a = j->a;
     size_t begin = share * j->items / j->lane_count, end = (share + 1) * j->items / j->lane_count, lane = take_lane(&j->taken);
-    for (size_t i = begin; i < end; i++) {
-        size_t turn = i % j->query_tiles, bh = i / j->query_tiles;
-        size_t tile = turn % 2 ? j->query_tiles - 1 - turn / 2 : turn / 2;
-        query_tile(j, j->lanes + lane * j->lane_size, bh / a->H, bh % a->H, tile, bf16);
-    }
+    for (size_t i = begin; i < end; i++) query_tile(j, j->lanes + lane * j->lane_size, i, bf16);
     give_lane(&j->taken, lane);
 }
 
@@ -282,13 +297,6 @@ NR_INLINE void decode_values(size_t heads, float *o, const float *s, const void 
     size_t d = 0, DP = padded(D);
     for (; d + 4 * VW <= D; d += 4 * VW) value_block(heads, 4, o + d, DP, s, act_at(v, d, bf16), stride, n, VW, bf16);
     for (; d < D; d += VW) value_block(heads, 1, o + d, DP, s, act_at(v, d, bf16), stride, n, NR_MIN(D - d, (size_t)VW), bf16);
-}
-
-/* The cache of a layer has left the nearer caches since the last token. */
-NR_INLINE void fetch_rows(const void *p, size_t at, size_t stride, size_t n, size_t D, bool bf16)
-{
-    for (size_t r = 0; r < n; r++)
-        for (size_t d = 0; d < D; d += bf16 ? 32 : 16) __builtin_prefetch(act_at(p, at + r * stride + d, bf16));
 }
 
 /* Up to GROUP heads of a chunk. */

@@ -141,6 +141,13 @@ NR_INLINE size_t visible_end(size_t position, size_t k0, size_t cols)
 NR_INLINE size_t visible_begin(size_t first, size_t k0, size_t cols) { return NR_MIN(first - NR_MIN(first, k0), cols); }
 NR_INLINE size_t visible_shared(const nr_attention *a, size_t k0, size_t cols) { return visible_begin(a->shared, k0, cols); }
 
+/* n rows of D elements, which have left the nearer caches, are asked for. */
+NR_INLINE void fetch_rows(const void *p, size_t at, size_t stride, size_t n, size_t D, bool bf16)
+{
+    for (size_t r = 0; r < n; r++)
+        for (size_t d = 0; d < D; d += bf16 ? 32 : 16) __builtin_prefetch(act_at(p, at + r * stride + d, bf16));
+}
+
 #if HAS_PAIRS
 /* ---- pairs of bf16: as the float tiles, from bf16 in memory as it lies ---- */
 

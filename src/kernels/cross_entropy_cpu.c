@@ -34,7 +34,8 @@ NR_INLINE float row_max(const float *x, size_t V)
     return most > best ? most : best;
 }
 
-NR_INLINE double sum_exp(const float *x, float max, size_t V)
+/* next: lies as x does and is asked for meanwhile; NULL: nothing follows. */
+NR_INLINE double sum_exp(const float *x, float max, size_t V, const float *next)
 {
     double sum = 0;
     for (size_t at = 0; at < V; at += SUM_BLOCK) {
@@ -42,7 +43,10 @@ NR_INLINE double sum_exp(const float *x, float max, size_t V)
         const float *p = x + at;
         vf s[4] = {{0}};
         for (; i + 4 * VW <= count; i += 4 * VW)
-            for (size_t k = 0; k < 4; k++) s[k] += vexp(vload(p + i + k * VW) - max);
+            for (size_t k = 0; k < 4; k++) {
+                if (next) __builtin_prefetch(next + at + i + k * VW, 0, 2);
+                s[k] += vexp(vload(p + i + k * VW) - max);
+            }
         sum += (double)vsum((s[0] + s[1]) + (s[2] + s[3]));
         for (; i < count; i++) sum += (double)expf(p[i] - max);
     }
@@ -71,7 +75,7 @@ NR_INLINE void loss_row(const job *j, size_t r, bool bf16)
     }
     size_t target = (size_t)j->targets[r];
     float max = row_max(x, V);
-    double sum = sum_exp(x, max, V), at_target = (double)x[target]; /* d may lie where x does */
+    double sum = sum_exp(x, max, V, r + 1 < j->n ? x + V : NULL), at_target = (double)x[target]; /* d may lie where x does */
     j->nll[r] = log(sum) + ((double)max - at_target);
     if (!d) return;
     float scale = (float)j->scale, factor = (float)(j->scale / sum);
