@@ -9,6 +9,7 @@ typedef struct {
     const float *g;
     float g_scale, lr, decay, beta1, beta2, rest1, rest2, fix1, fix2, eps;
     size_t n;
+    bool first;
 } job;
 
 NR_INLINE vf vsqrt(vf x)
@@ -31,6 +32,10 @@ static void update_block(void *context, size_t task)
     size_t at = task * NR_CPU_BLOCK, count = NR_MIN(j->n - at, (size_t)NR_CPU_BLOCK);
     float *p = j->p + at, *m1 = j->m + at, *v1 = j->v + at;
     const float *grad = j->g + at;
+    if (j->first) { /* not read before it is written: untouched memory would be mapped twice */
+        memset(m1, 0, count * sizeof *m1);
+        memset(v1, 0, count * sizeof *v1);
+    }
     NR_EACH(count, {
         vf g = rload_n(grad, i, m) * j->g_scale, w = rload_n(p, i, m);
         vf a = rload_n(m1, i, m) * j->beta1 + g * j->rest1;
@@ -44,7 +49,7 @@ static void update_block(void *context, size_t task)
 void NR_CPU(adamw, f32)(void *p, const void *g, void *m, void *v, double g_scale, double lr, double beta1, double beta2,
                         double eps, double decay, size_t t, size_t n)
 {
-    job j = {.p = p, .m = m, .v = v, .g = g, .n = n, .g_scale = (float)g_scale, .lr = (float)lr, .eps = (float)eps};
+    job j = {.p = p, .m = m, .v = v, .g = g, .n = n, .first = t == 1, .g_scale = (float)g_scale, .lr = (float)lr, .eps = (float)eps};
     j.decay = (float)decay;
     j.beta1 = (float)beta1;
     j.beta2 = (float)beta2;

@@ -150,7 +150,7 @@ struct nr_ops {
     /* sum of squares of n reals, in fixed blocks */
     double (*sum_squares)(const void *x, size_t n);
 
-    /* p -= lr (m^ / (sqrt(v^) + eps) + decay p), g first times g_scale; t counts from 1 */
+    /* p -= lr (m^ / (sqrt(v^) + eps) + decay p), g first times g_scale; t counts from 1, where m and v begin, whatever they hold */
     void (*adamw)(void *p, const void *g, void *m, void *v, double g_scale, double lr, double beta1, double beta2,
                   double eps, double decay, size_t t, size_t n);
 

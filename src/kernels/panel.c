@@ -144,27 +144,44 @@ typedef struct {
     size_t parts, groups; /* a task takes one part of the rows of dw and one group of panels */
 } weight_job;
 
-/* Both sides become pairs of rows on the task's stack, piece by piece along n. */
+/* The rows of dw and the panels of x that a task takes. */
+typedef struct {
+    size_t row, rows, first, last;
+} weight_place;
+
+static weight_place weight_place_of(const weight_job *j, size_t task)
+{
+    size_t panels = nr_panel_count(j->in), part = task / j->groups, group = task % j->groups, row = part * j->out / j->parts;
+    return (weight_place){row, (part + 1) * j->out / j->parts - row, group * panels / j->groups, (group + 1) * panels / j->groups};
+}
+
+/* Both sides become pairs of rows on the task's stack, piece by piece along n. While a panel is multiplied, x of the next
+ * one is asked for and a strip of dy of the next piece, or of the next task. */
 static void weight_task(void *context, size_t i)
 {
     const weight_job *j = context;
     _Alignas(64) uint16_t left[PIECE * WEIGHT_ROWS_PADDED], right[PIECE * NR_PANEL];
-    size_t panels = nr_panel_count(j->in), part = i / j->groups, group = i % j->groups;
-    size_t row = part * j->out / j->parts, rows = (part + 1) * j->out / j->parts - row, width = (rows + 31) / 32 * 32;
-    size_t first = group * panels / j->groups, last = (group + 1) * panels / j->groups;
+    const weight_place p = weight_place_of(j, i), q = weight_place_of(j, NR_MIN(i + 1, j->groups * j->parts - 1));
+    size_t width = (p.rows + 31) / 32 * 32, x_pitch = j->in * sizeof *j->x, dy_pitch = j->out * sizeof *j->dy;
     nr_panel_pairs *pairs = nr_panel_bf16_pairs();
     nr_panel_product *product = nr_panel_bf16();
     for (size_t at = 0; at < j->n; at += PIECE) {
         size_t n = NR_MIN((size_t)PIECE, j->n - at);
-        pairs(left, width, j->dy + at * j->out + row, j->out, n, rows);
-        for (size_t panel = first; panel < last; panel++) {
-            size_t col = panel * NR_PANEL, cols = NR_MIN((size_t)NR_PANEL, j->in - col);
-            const uint16_t *x = j->x + at * j->in + col;
+        bool end = at + n == j->n;
+        const weight_place then = end ? q : p;
+        size_t then_at = end ? 0 : at + n, then_n = NR_MIN((size_t)PIECE, j->n - then_at);
+        pairs(left, width, j->dy + at * j->out + p.row, j->out, n, p.rows);
+        for (size_t panel = p.first; panel < p.last; panel++) {
+            size_t col = panel * NR_PANEL, cols = NR_MIN((size_t)NR_PANEL, j->in - col), strip = (panel - p.first) * NR_PANEL;
+            const uint16_t *x = j->x + at * j->in + col, *dy = j->dy + then_at * j->out + then.row + strip;
+            nr_ahead next = {x + NR_PANEL, n, x_pitch};
+            if (panel + 1 == p.last) next = (nr_ahead){j->x + then_at * j->in + then.first * NR_PANEL, then_n, x_pitch};
             pairs(right, NR_PANEL, x, j->in, n, cols);
-            const nr_panel p = {.x = left, .pitch = 4, .step = 4 * width, .panel = right, .rows = rows, .cols = cols, .depth = (n + 1) / 2 * 2,
-                                .y = j->dw + row * j->in + col, .to = NR_F32, .y_pitch = j->in, .accumulate = true,
-                                .next_panel = {x + NR_PANEL, panel + 1 < last ? n : 0, j->in * sizeof *x}};
-            product(&p);
+            const nr_panel product_of = {.x = left, .pitch = 4, .step = 4 * width, .panel = right, .rows = p.rows, .cols = cols,
+                                         .depth = (n + 1) / 2 * 2, .y = j->dw + p.row * j->in + col, .to = NR_F32, .y_pitch = j->in,
+                                         .accumulate = true, .next_panel = next,
+                                         .next_rows = {dy, strip < then.rows ? then_n : 0, dy_pitch}};
+            product(&product_of);
         }
     }
 }
