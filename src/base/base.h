@@ -211,6 +211,9 @@ nr_status nr_parallel_try(size_t tasks, nr_status (*task)(void *context, size_t 
 /* Runs lead(context), with the other threads standing by for the nr_parallel calls made in it, which then cost a
  * fraction of a microsecond: for long runs of short calls, as in generating a token. They spin meanwhile. */
 void nr_crew(void (*lead)(void *context), void *context);
+/* memcpy, and memset with zeros, by all threads. */
+void nr_copy(void *dst, const void *src, size_t bytes);
+void nr_zero(void *dst, size_t bytes);
 /* 0: as many as cores. Holds for the calling thread's later nr_parallel calls
  * and the matrix library's. */
 void nr_threads_set(size_t n);

@@ -21,6 +21,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <string.h>
 
 #include "base/base.h"
 
@@ -287,6 +288,32 @@ void nr_parallel(size_t tasks, void (*task)(void *context, size_t i), void *cont
     cut(&j, tasks, threads);
     run_team(work_off, &j, threads);
 }
+
+/* ---- bytes ---- */
+
+typedef struct {
+    char *dst;
+    const char *src; /* NULL: zeros */
+    size_t bytes;
+} copy_job;
+
+enum { COPY_PIECE = 1 << 18 };
+
+static void copy_piece(void *context, size_t i)
+{
+    const copy_job *c = context;
+    size_t begin = i * COPY_PIECE, bytes = NR_MIN((size_t)COPY_PIECE, c->bytes - begin);
+    if (c->src) memcpy(c->dst + begin, c->src + begin, bytes);
+    else memset(c->dst + begin, 0, bytes);
+}
+
+void nr_copy(void *dst, const void *src, size_t bytes)
+{
+    copy_job c = {dst, src, bytes};
+    nr_parallel((bytes + COPY_PIECE - 1) / COPY_PIECE, copy_piece, &c);
+}
+
+void nr_zero(void *dst, size_t bytes) { nr_copy(dst, NULL, bytes); }
 
 /* ---- tasks that may fail ---- */
 

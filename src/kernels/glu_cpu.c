@@ -20,8 +20,7 @@ NR_INLINE vf sigmoid(vf x, vf *e, bool bf16)
 #if defined(__AVX512BF16__)
     if (bf16) {
         *e = vexp2_masked(vmin(vset(126.0f), x * -LOG2_E), 0xffff); /* finite, so that its reciprocal is no denormal */
-        vf d = 1.0f + *e, r = (vf)_mm512_rcp14_ps((__m512)d);
-        return vfma(r, vfma(-d, r, vset(1.0f)), r);
+        return (vf)_mm512_rcp14_ps((__m512)(1.0f + *e)); /* to 2^-14 */
     }
 #endif
     (void)bf16;

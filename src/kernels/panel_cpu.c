@@ -91,12 +91,13 @@ NR_INLINE void step(sums s[ROWS][VECTORS], const char *x, size_t pitch, const ch
     }
 }
 
-/* A tile's share of what comes next. */
-NR_INLINE nr_ahead share_of(const nr_ahead *ahead, size_t tile, size_t tiles)
+/* The first `pairs` of what comes next are this tile's, the rest is left. */
+NR_INLINE nr_ahead share_of(nr_ahead *left, size_t pairs)
 {
-    size_t begin = tile * ahead->pairs / tiles, end = (tile + 1) * ahead->pairs / tiles;
-    if (!ahead->pairs) return *ahead;
-    return (nr_ahead){(const char *)ahead->at + begin * ahead->pitch, end - begin, ahead->pitch};
+    nr_ahead share = {left->at, NR_MIN(pairs, left->pairs), left->pitch};
+    if (share.pairs) left->at = (const char *)left->at + share.pairs * left->pitch;
+    left->pairs -= share.pairs;
+    return share;
 }
 
 /* Rows from `row` on of y, while its lines and a share of what comes next are asked for. */
@@ -113,7 +114,7 @@ NR_INLINE void tile(const nr_panel *p, size_t row, const nr_ahead next[2], size_
 #define STEP(bytes) step(s, x + apart * i, pitch, panel + STEP_BYTES * i, bytes, rows, vectors)
 #define STEPS _Pragma("GCC unroll 2") for (size_t k = 0; k < EVERY; k++, i++) STEP(4)
     /* A row of y is a pair of lines, or two. */
-    size_t y_pitch = p->y_pitch * nr_dtype_size(p->to), two = p->to == NR_F32;
+    size_t two = p->to == NR_F32, y_pitch = p->y_pitch * (two ? sizeof(float) : sizeof(uint16_t));
     const char *at = (const char *)p->y + row * y_pitch;
     for (size_t pair = 0, n = NR_MIN(rows << two, steps / EVERY); pair < n; pair++) {
         __builtin_prefetch(at, 1, 3);
@@ -155,9 +156,13 @@ nr_panel_product NR_CPU(panel, product);
 void NR_CPU(panel, product)(const nr_panel *p)
 {
     size_t count = (p->rows + ROWS - 1) / ROWS, vectors = (p->cols + VW - 1) / VW;
+    if (count == 0) return;
+    nr_ahead panel = p->next_panel, further = p->next_rows;
+    size_t of_panel = (panel.pairs + count - 1) / count, of_rows = (further.pairs + count - 1) / count;
+    size_t least = p->rows / count, more = p->rows % count; /* rows of a tile; tiles that have one more */
     for (size_t i = 0, row = 0; i < count; i++) {
-        size_t rows = (i + 1) * p->rows / count - row;
-        const nr_ahead next[2] = {share_of(&p->next_panel, i, count), share_of(&p->next_rows, i, count)};
+        size_t rows = least + (i < more);
+        const nr_ahead next[2] = {share_of(&panel, of_panel), share_of(&further, of_rows)};
         tiles[rows - 1][vectors - 1](p, row, next);
         row += rows;
     }
@@ -190,11 +195,11 @@ void NR_CPU(panel, pairs)(uint16_t *pairs, size_t width, const uint16_t *x, size
         }
 }
 
-/* 32 elements of a row in bf16, zeros for those that don't exist. */
+/* 32 elements of a row in bf16, zeros for those beyond n. */
 NR_INLINE __m512i rounded(const float *w, size_t n)
 {
-    __mmask16 low = (__mmask16)(n < VW ? (1u << n) - 1 : 0xffff), high = (__mmask16)(n < VW ? 0 : n < 2 * VW ? (1u << (n - VW)) - 1 : 0xffff);
-    return (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(high, w + VW), _mm512_maskz_loadu_ps(low, w));
+    __mmask32 mask = n < 2 * VW ? (1u << n) - 1 : 0xffffffff;
+    return (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps((__mmask16)(mask >> VW), w + VW), _mm512_maskz_loadu_ps((__mmask16)mask, w));
 }
 
 nr_panel_pack NR_CPU(panel, pack_down);

@@ -25,27 +25,6 @@ nr_attention nr_pass_attention(const nr_pass *p, const nr_batch *b)
                           .k_batch = b->T * c->K * c->D, .scale = (float)(1 / __builtin_sqrt((double)c->D)), .first = b->first};
 }
 
-typedef struct {
-    char *dst;
-    const char *src;
-    size_t bytes;
-} copy_job;
-
-enum { COPY_PIECE = 1 << 18 };
-
-static void copy_piece(void *context, size_t i)
-{
-    const copy_job *job = context;
-    size_t begin = i * COPY_PIECE;
-    memcpy(job->dst + begin, job->src + begin, NR_MIN((size_t)COPY_PIECE, job->bytes - begin));
-}
-
-void nr_copy(void *dst, const void *src, size_t bytes)
-{
-    copy_job job = {dst, src, bytes};
-    nr_parallel((bytes + COPY_PIECE - 1) / COPY_PIECE, copy_piece, &job);
-}
-
 nr_hook nr_pass_hook(nr_pass *p, size_t ext, size_t depth, size_t number, const nr_batch *b)
 {
     return (nr_hook){.e = p->ext[ext], .ops = p->ops, .config = p->config, .depth = depth, .layer = number,

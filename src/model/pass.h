@@ -139,7 +139,6 @@ bool nr_pass_has_prefix(const nr_pass *p, size_t number, bool own);
 /* Which extension is the prefixer; only with one. */
 size_t nr_pass_prefixer(const nr_pass *p);
 void *nr_at(const nr_pass *p, void *base, nr_slot slot, size_t element);
-void nr_copy(void *dst, const void *src, size_t bytes); /* in parallel */
 /* Runs depth d on the residual; again: a second run in backward, from what was kept of it. */
 nr_status nr_pass_run_layer(nr_pass *p, size_t d, const nr_batch *b, bool again, nr_error *err);
 nr_status nr_pass_backward(nr_pass *p, const nr_batch *b, nr_error *err);

@@ -69,7 +69,7 @@ nr_status nr_fisher_add(nr_trainer *t, double share, nr_error *err)
     square_job j = {.t = t, .share = share};
     nr_batch b = {.B = 1, .T = T, .ids = t->row, .targets = t->row + 1, .is_new = (const uint8_t[]){0}, .first = t->first,
                   .step_tokens = T, .step_old_tokens = T};
-    memset(t->e->grads, 0, t->e->weights * t->model->ops->real_size);
+    nr_zero(t->e->grads, t->e->weights * t->model->ops->real_size);
     NR_TRY(nr_pass_forward(t->pass, &b, err));
     nr_pass_on_depth(t->pass, NULL, NULL);
     NR_TRY(nr_pass_loss(t->pass, &b, true, NULL, NULL, err));

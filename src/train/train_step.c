@@ -50,7 +50,7 @@ static nr_status run_passes(nr_trainer *t, const nr_step_result *r, nr_losses *s
     size_t T = t->s.context;
     nr_batch batch = {.B = t->B, .T = T, .ids = t->ids, .targets = t->targets, .is_new = t->is_new, .first = t->first,
                       .step_tokens = t->s.batch_size * T, .step_old_tokens = r->old_rows * T};
-    memset(t->e->grads, 0, t->e->weights * t->model->ops->real_size);
+    nr_zero(t->e->grads, t->e->weights * t->model->ops->real_size);
     nr_exchange_begin(&t->exchange);
     for (size_t begin = t->first_row; begin < t->end_row; begin += t->B) {
         bool last = begin + t->B == t->end_row;
