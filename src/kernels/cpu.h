@@ -18,12 +18,12 @@
 
 /* Operations on act, and on real only. */
 #define NR_CPU_ACT_OPS(X, type)                                                                                        \
-    X(rmsnorm, type)                                                                                                   \
+    X(rmsnorm, type) X(rmsnorm_back, type)                                                                             \
     X(rotary, type) X(attention, type) X(attention_back, type) X(attention_scratch, type) X(glu, type)                 \
         X(glu_back, type) X(cross_entropy, type) X(distil, type) X(gate, type) X(gate_add, type) X(gate_back, type)                    \
             X(gate_back_input, type) X(int8_rows, type) X(to_act, type) X(to_real, type) X(scale, type)
 #define NR_CPU_REAL_OPS(X)                                                                                             \
-    X(embed, f32) X(embed_back, f32) X(rmsnorm_back, f32) X(divergence, f32) X(add, f32) X(row_norm, f32) X(sum_squares, f32) X(adamw, f32)
+    X(embed, f32) X(embed_back, f32) X(divergence, f32) X(add, f32) X(row_norm, f32) X(sum_squares, f32) X(adamw, f32)
 
 #define NR_CPU_DECLARE(op, type) __typeof__(*((nr_ops *)0)->op) NR_CPU(op, type);
 NR_CPU_ACT_OPS(NR_CPU_DECLARE, f32)

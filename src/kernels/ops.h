@@ -83,11 +83,11 @@ struct nr_ops {
     /* Rows ids of dtable (V,C) real += dx (n,C) real, in the order of the rows */
     void (*embed_back)(void *dtable, const void *dx, const int32_t *ids, size_t n, size_t C);
 
-    /* y (n,C) act = x w / sqrt(mean x^2 + eps); rstd (n) real kept for backward. w (C) real */
-    void (*rmsnorm)(void *y, void *rstd, const void *x, const void *w, size_t n, size_t C, double eps);
-    /* dx (n,C) real +=; dw (C) real += or NULL; dy (n,C) real.
+    /* y (n,C) act = x w / sqrt(mean x^2 + eps), x real or act as slot says; rstd (n) real kept for backward. w (C) real */
+    void (*rmsnorm)(void *y, void *rstd, const void *x, nr_slot slot, const void *w, size_t n, size_t C, double eps);
+    /* dx (n,C) real +=; dx_act (n,C) act = dx, or NULL; dw (C) real += or NULL; dy (n,C) real; x as above.
      * scratch: real (ceil(n / NR_ROW_BLOCK), C), needed with dw only */
-    void (*rmsnorm_back)(void *dx, void *dw, const void *dy, const void *x, const void *w,
+    void (*rmsnorm_back)(void *dx, void *dx_act, void *dw, const void *dy, const void *x, nr_slot slot, const void *w,
                          const void *rstd, size_t n, size_t C, void *scratch);
 
     /* x (n, heads, D) act in place; table real (positions, D): cos (D/2), sin (D/2);

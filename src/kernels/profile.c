@@ -62,6 +62,7 @@ static double pairs(const nr_attention *a)
 static double heads(const nr_attention *a) { return (double)(a->H * a->D); }
 static double rows(const nr_attention *a) { return (double)(a->B * a->Tq); }
 static double cached(const nr_attention *a) { return (double)(a->B * (a->start + a->Tq) * a->K * a->D); }
+static double slot_bytes(nr_slot slot, bool accumulate) { return (slot == NR_REAL ? R : A) * (accumulate ? 2 : 1); }
 
 /* X(op, parameters, arguments, flops, bytes) */
 #define TIMED(X)                                                                                                              \
@@ -69,10 +70,12 @@ static double cached(const nr_attention *a) { return (double)(a->B * (a->start +
       (double)(n * C) * (R + 2))                                                                                              \
     X(embed_back, (void *dtable, const void *dx, const int32_t *ids, size_t n, size_t C), (dtable, dx, ids, n, C), 0,          \
       (double)(n * C) * 3 * R)                                                                                                \
-    X(rmsnorm, (void *y, void *rstd, const void *x, const void *w, size_t n, size_t C, double eps),                            \
-      (y, rstd, x, w, n, C, eps), 0, (double)(n * C) * (R + A))                                                                \
-    X(rmsnorm_back, (void *dx, void *dw, const void *dy, const void *x, const void *w, const void *rstd, size_t n, size_t C,   \
-                     void *scratch), (dx, dw, dy, x, w, rstd, n, C, scratch), 0, (double)(n * C) * 4 * R)                      \
+    X(rmsnorm, (void *y, void *rstd, const void *x, nr_slot slot, const void *w, size_t n, size_t C, double eps),              \
+      (y, rstd, x, slot, w, n, C, eps), 0, (double)(n * C) * (slot_bytes(slot, false) + A))                                    \
+    X(rmsnorm_back, (void *dx, void *dx_act, void *dw, const void *dy, const void *x, nr_slot slot, const void *w,             \
+                     const void *rstd, size_t n, size_t C, void *scratch),                                                    \
+      (dx, dx_act, dw, dy, x, slot, w, rstd, n, C, scratch), 0,                                                                \
+      (double)(n * C) * (3 * R + slot_bytes(slot, false) + (dx_act ? A : 0)))                                                  \
     X(rotary, (void *x, const void *table, const int32_t *pos, size_t n, size_t count, size_t D, bool inverse),               \
       (x, table, pos, n, count, D, inverse), 0, (double)(n * count * D) * 2 * A)                                               \
     X(attention, (void *o, void *lse, const void *q, const void *k, const void *v, const nr_attention *a, void *scratch),      \
@@ -132,7 +135,6 @@ static void add_product(const char *op, const nr_linear *w, double began, size_t
     add(op, w->out, w->in, nr_clock() - began, 2 * (double)n * (double)(w->out * w->in), (double)n * row_bytes + matrix_bytes);
 }
 
-static double slot_bytes(nr_slot slot, bool accumulate) { return (slot == NR_REAL ? R : A) * (accumulate ? 2 : 1); }
 
 static nr_status timed_linear(nr_linear *w, void *y, nr_slot slot, const void *x, size_t n, bool accumulate, nr_error *err)
 {

@@ -65,37 +65,32 @@ static nr_status blocks_beside_back(place *at, nr_place where, void *dxn, nr_err
     return NR_OK;
 }
 
-/* p->s.dy = the gradient of the half's output: that of the residual, by way of the blocks after the half. They add to
+/* p->s.dy, the gradient of the residual, becomes that of the half's output by way of the blocks after the half. They add to
  * dxn, which *begun says: the half's own matrices then add too. */
 static nr_status blocks_after_back(place *at, nr_place where, void *dxn, bool *begun, nr_error *err)
 {
     nr_pass *p = at->p;
-    const void *dy = p->s.dx;
     size_t elements = at->n * p->config->C;
     *begun = nr_pass_any_block(p, at->number, at->own, where);
-    if (*begun) {
-        memset(dxn, 0, elements * p->ops->real_size);
-        nr_copy(p->s.half, p->s.dx, elements * p->ops->real_size);
-        dy = p->s.half;
-    }
+    if (!*begun) return NR_OK;
+    memset(dxn, 0, elements * p->ops->real_size);
+    nr_copy(p->s.half, p->s.dx, elements * p->ops->real_size);
     for (size_t i = p->ext_count; i-- > 0;) {
         if (!nr_pass_has_block(p, i, at->number, at->own, where)) continue;
         nr_hook h = nr_pass_hook(p, i, at->d, at->number, at->b);
         h.place = where;
         NR_TRY(p->ext[i]->method->after_back(&h, dxn, p->s.half, p->s.xn, err));
     }
-    p->ops->to_act(p->s.dy, dy, elements);
+    p->ops->to_act(p->s.dy, p->s.half, elements);
     return NR_OK;
 }
 
-/* The residual as it was kept, as real numbers. One that was kept as such, to run the layer again, is rounded too (by way of
- * dy, which isn't needed at that point): running again changes no bit. */
-static const void *residual(nr_pass *p, const void *kept, bool real, size_t n)
+/* The input of the attention half, as act. One that was kept as real, to run the layer again, is rounded too: running
+ * again changes no bit. */
+static const void *residual(nr_pass *p, const void *kept, size_t n)
 {
-    size_t elements = n * p->config->C;
-    if (p->ops->act == p->ops->real) return kept;
-    if (real) p->ops->to_act(p->s.dy, kept, elements);
-    p->ops->to_real(p->x, real ? p->s.dy : kept, elements);
+    if (!p->opt.recompute) return kept;
+    p->ops->to_act(p->x, kept, n * p->config->C);
     return p->x;
 }
 
@@ -108,9 +103,8 @@ static nr_status feed_forward_back(place *at, bool last, nr_error *err)
     size_t n = at->n;
     bool begun;
     void *dxn = p->s.block_out;
-    const void *x_mid = residual(p, s->x_mid, false, n);
     /* xn = norm2(x_mid): needed again by what is trained on it */
-    ops->rmsnorm(p->s.xn, s->rstd2, x_mid, at->layer->norm2, n, c->C, c->norm_eps);
+    ops->rmsnorm(p->s.xn, s->rstd2, s->x_mid, NR_ACT, at->layer->norm2, n, c->C, c->norm_eps);
     /* x = x_mid + after(down(h)) */
     NR_TRY(blocks_after_back(at, NR_AFTER_FFN, dxn, &begun, err));
     if (last) { /* nothing below is trained: only the blocks' own weights want gradients */
@@ -127,7 +121,7 @@ static nr_status feed_forward_back(place *at, bool last, nr_error *err)
     /* x += blocks(xn) */
     NR_TRY(blocks_beside_back(at, NR_BESIDE_FFN, dxn, err));
     /* xn = norm2(x_mid) */
-    ops->rmsnorm_back(p->s.dx, at->layer->d_norm2, dxn, x_mid, at->layer->norm2, s->rstd2, n, c->C, p->s.norm_blocks);
+    ops->rmsnorm_back(p->s.dx, p->s.dy, at->layer->d_norm2, dxn, s->x_mid, NR_ACT, at->layer->norm2, s->rstd2, n, c->C, p->s.norm_blocks);
     return NR_OK;
 }
 
@@ -173,11 +167,11 @@ static nr_status attention_back(place *at, nr_error *err)
     size_t n = at->n;
     bool begun, beside = nr_pass_any_block(p, at->number, at->own, NR_BESIDE_ATTENTION);
     void *dxn = p->s.block_out;
-    const void *x_in = residual(p, s->x_in, p->opt.recompute, n);
+    const void *x_in = residual(p, s->x_in, n);
     /* xn = norm1(x_in), where something reads it that is trained */
     if (wants_input(at, NR_Q) || wants_input(at, NR_K) || wants_input(at, NR_V) || beside ||
         nr_pass_any_block(p, at->number, at->own, NR_AFTER_ATTENTION))
-        ops->rmsnorm(p->s.xn, s->rstd1, x_in, at->layer->norm1, n, c->C, c->norm_eps);
+        ops->rmsnorm(p->s.xn, s->rstd1, x_in, NR_ACT, at->layer->norm1, n, c->C, c->norm_eps);
     /* x_mid = x_in + after(o(attended)) */
     NR_TRY(blocks_after_back(at, NR_AFTER_ATTENTION, dxn, &begun, err));
     NR_TRY(site_back(at, NR_O, p->s.dattended, NR_ACT, p->s.dy, s->attended, false, err));
@@ -190,7 +184,7 @@ static nr_status attention_back(place *at, nr_error *err)
     NR_TRY(site_back(at, NR_Q, dxn, NR_REAL, p->s.dq, p->s.xn, true, err));
     /* x_mid += blocks(xn) */
     if (beside) NR_TRY(blocks_beside_back(at, NR_BESIDE_ATTENTION, dxn, err));
-    ops->rmsnorm_back(p->s.dx, at->layer->d_norm1, dxn, x_in, at->layer->norm1, s->rstd1, n, c->C, p->s.norm_blocks);
+    ops->rmsnorm_back(p->s.dx, p->s.dy, at->layer->d_norm1, dxn, x_in, NR_ACT, at->layer->norm1, s->rstd1, n, c->C, p->s.norm_blocks);
     return NR_OK;
 }
 

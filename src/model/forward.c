@@ -267,7 +267,7 @@ static nr_status attention(nr_pass *p, const place *at, const nr_layer *layer, n
     const nr_ops *ops = p->ops;
     const nr_batch *b = at->b;
     size_t n = b->B * b->T;
-    ops->rmsnorm(p->s.xn, s->rstd1, x, layer->norm1, n, c->C, c->norm_eps);
+    ops->rmsnorm(p->s.xn, s->rstd1, x, NR_REAL, layer->norm1, n, c->C, c->norm_eps);
     const output qkv[] = {{NR_Q, s->q}, {NR_K, s->k}, {NR_V, s->v}};
     NR_TRY(sites(p, at, qkv, NR_COUNT(qkv), p->s.xn, err));
     ops->rotary(s->q, p->rope, p->pos, n, c->H, c->D, false);
@@ -288,7 +288,7 @@ static nr_status feed_forward(nr_pass *p, const place *at, const nr_layer *layer
     const nr_ops *ops = p->ops;
     size_t n = at->b->B * at->b->T;
     if (p->opt.train) ops->to_act(s->x_mid, x, n * c->C);
-    ops->rmsnorm(p->s.xn, s->rstd2, x, layer->norm2, n, c->C, c->norm_eps);
+    ops->rmsnorm(p->s.xn, s->rstd2, x, NR_REAL, layer->norm2, n, c->C, c->norm_eps);
     const output gate_up[] = {{NR_GATE, s->gate}, {NR_UP, s->up}};
     NR_TRY(sites(p, at, gate_up, NR_COUNT(gate_up), p->s.xn, err));
     ops->glu(p->s.h, s->gate, s->up, c->act, n, c->F);
@@ -387,7 +387,7 @@ nr_status nr_pass_forward(nr_pass *p, const nr_batch *b, nr_error *err)
     nr_ends ends = nr_pass_ends(p);
     embed(p, ends.embedding, b->ids, n);
     for (size_t d = 0; d < p->depth; d++) NR_TRY(nr_pass_run_layer(p, d, b, false, err));
-    p->ops->rmsnorm(p->s.final_xn, p->s.final_rstd, p->x, ends.final_norm, n, c->C, c->norm_eps);
+    p->ops->rmsnorm(p->s.final_xn, p->s.final_rstd, p->x, NR_REAL, ends.final_norm, n, c->C, c->norm_eps);
     return NR_OK;
 }
 

@@ -73,7 +73,7 @@ typedef struct {
 static double norm_loss(void *context)
 {
     norm *s = context;
-    nr_ops_reference(true)->rmsnorm(s->y, s->rstd, s->x, s->w, NORM_N, NORM_C, 1e-3);
+    nr_ops_reference(true)->rmsnorm(s->y, s->rstd, s->x, NR_REAL, s->w, NORM_N, NORM_C, 1e-3);
     return weighted(s->c, s->y, NORM_N * NORM_C);
 }
 
@@ -89,7 +89,7 @@ static void test_rmsnorm(void **state)
     memcpy(dx, before, sizeof dx);
     for (size_t i = 0; i < NORM_C; i++) dw[i] = before[i];
     norm_loss(&s);
-    nr_ops_reference(true)->rmsnorm_back(dx, dw, s.c, s.x, s.w, s.rstd, NORM_N, NORM_C, scratch);
+    nr_ops_reference(true)->rmsnorm_back(dx, NULL, dw, s.c, s.x, NR_REAL, s.w, s.rstd, NORM_N, NORM_C, scratch);
     for (size_t i = 0; i < NORM_N * NORM_C; i++) dx[i] -= before[i]; /* it accumulates */
     for (size_t i = 0; i < NORM_C; i++) dw[i] -= before[i];
     check("rmsnorm dx", norm_loss, &s, s.x, dx, NORM_N * NORM_C);
