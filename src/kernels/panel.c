@@ -177,11 +177,10 @@ static void weight_task(void *context, size_t i)
             nr_ahead next = {x + NR_PANEL, n, x_pitch};
             if (panel + 1 == p.last) next = (nr_ahead){j->x + then_at * j->in + then.first * NR_PANEL, then_n, x_pitch};
             pairs(right, NR_PANEL, x, j->in, n, cols);
-            const nr_panel product_of = {.x = left, .pitch = 4, .step = 4 * width, .panel = right, .rows = p.rows, .cols = cols,
-                                         .depth = (n + 1) / 2 * 2, .y = j->dw + p.row * j->in + col, .to = NR_F32, .y_pitch = j->in,
-                                         .accumulate = true, .next_panel = next,
-                                         .next_rows = {dy, strip < then.rows ? then_n : 0, dy_pitch}};
-            product(&product_of);
+            const nr_panel one = {.x = left, .pitch = 4, .step = 4 * width, .panel = right, .rows = p.rows, .cols = cols,
+                                  .depth = (n + 1) / 2 * 2, .y = j->dw + p.row * j->in + col, .to = NR_F32, .y_pitch = j->in,
+                                  .accumulate = true, .next_panel = next, .next_rows = {dy, strip < then.rows ? then_n : 0, dy_pitch}};
+            product(&one);
         }
     }
 }

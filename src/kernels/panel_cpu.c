@@ -220,10 +220,6 @@ void NR_CPU(panel, pack_across)(uint16_t *panel, const float *w, size_t pitch, s
         for (size_t d = 0; d < depth; d += 2 * VW) {
             size_t pairs = NR_MIN((depth - d + 1) / 2, (size_t)VW);
             __m512i x[VW];
-            for (size_t i = 0; i < VW; i++) { /* rows lie far apart: those that follow, in this panel or the next */
-                __builtin_prefetch(w + (col + VW + i) * pitch + d, 0, 3);
-                __builtin_prefetch(w + (col + VW + i) * pitch + d + VW, 0, 3);
-            }
             for (size_t i = 0; i < VW; i++) x[i] = col + i < cols ? rounded(w + (col + i) * pitch + d, depth - d) : _mm512_setzero_si512();
             vcolumns(x);
             for (size_t i = 0; i < pairs; i++) _mm512_storeu_si512(panel + ((d / 2 + i) * NR_PANEL + col) * 2, x[i]);

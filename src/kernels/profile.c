@@ -135,7 +135,6 @@ static void add_product(const char *op, const nr_linear *w, double began, size_t
     add(op, w->out, w->in, nr_clock() - began, 2 * (double)n * (double)(w->out * w->in), (double)n * row_bytes + matrix_bytes);
 }
 
-
 static nr_status timed_linear(nr_linear *w, void *y, nr_slot slot, const void *x, size_t n, bool accumulate, nr_error *err)
 {
     double began = nr_clock();

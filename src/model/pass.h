@@ -87,7 +87,7 @@ struct nr_pass {
     size_t lowest;                     /* first depth with something trained; depth when nothing is */
     nr_arena arena;
     nr_saved *saved;                   /* (depth); depths may share buffers */
-    void *x;                           /* real (n, C): the residual; in backward what was kept of it */
+    void *x;                           /* real (n, C): the residual; in a backward pass that runs layers again act: the input of one */
     struct {
 #define NR_X(name, slot, size, always) void *name;
         NR_SCRATCH_LIST(NR_X)
