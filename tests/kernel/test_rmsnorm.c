@@ -31,7 +31,7 @@ static void check_sizes(size_t n, size_t C, nr_slot slot)
 {
     sizes s = {n, C, true, slot};
     as x = slot == NR_ACT ? AS_ACT : AS_REAL;
-    double typical = C == 1 ? 4 : 0; /* a lone channel's gradient is a difference of equals */
+    double typical = C == 1 && slot == NR_ACT ? 4 : 0; /* a lone channel's gradient is a difference of equals */
     op_case forward = {"rmsnorm",
                        &s,
                        {{x, n * C, 2, 0, 0}, {AS_REAL, C, 1, 0, 0}},
