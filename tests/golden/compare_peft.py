@@ -58,8 +58,8 @@ def trained(nres, folder, model, text):
     documents = [json.loads(line)["text"][:3000] for line in open(text)][:DOCUMENTS]
     with open(short, "w") as file:
         file.writelines(json.dumps({"text": d}) + "\n" for d in documents)
-    run(nres, "extend", "-m", model, "--method", "lora", "--new", text, "-o", extension, "--steps", "10", "--batch-size", "2", "-c", "256",
-        "--warmup-steps", "2", "--compute", "fp32", "--eval-tokens", "256", "--quiet")
+    run(nres, "extend", "-m", model, "--method", "lora", "--new", text, "--old-share", "0", "-o", extension, "--steps", "10",
+        "--batch-size", "2", "-c", "256", "--warmup-steps", "2", "--compute", "fp32", "--eval-tokens", "256", "--quiet")
     run(nres, "export", "-m", model, "-x", extension, "-o", out, "--format", "peft")
     ours = json.loads(run(nres, "eval", "-m", model, "-x", extension, short, "-c", str(CONTEXT), "--compute", "fp32", "--json", "--quiet"))
     plain = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
