@@ -89,6 +89,7 @@ typedef struct {
     nr_settings s;
     bool *trains_on;       /* (texts) */
     char identity[65];     /* hash of all that its numbers depend on */
+    char other_init[65];   /* the same with init's other value, which a method that has no init doesn't read; else as identity */
     char trained[65];      /* the same without what is measured, which changes nothing in training */
 } nr_planned;
 
@@ -137,6 +138,8 @@ nr_status nr_grid_expand(nr_recipe *r, nr_error *err);
 /* ---- identity.c ---- */
 /* Gives every run its hashes; refuses a row that repeats another. */
 nr_status nr_grid_identify(nr_recipe *r, nr_error *err);
+/* Whether a record is one of this run. */
+bool nr_record_is_of(const json_t *record, const nr_planned *run);
 
 /* ---- spectrum.c ---- */
 

@@ -122,8 +122,39 @@ static const char *point_name(const json_t *g, double rate, char to[16])
     return to;
 }
 
+/* A row that ended worse than the backbone in both. */
+static bool is_worse(const json_t *g, const json_t *backbone)
+{
+    static const char *const both[] = {"learning", "forgetting"};
+    bool worse = backbone && has_role(g, "row");
+    for (size_t i = 0; i < NR_COUNT(both); i++) worse = worse && nr_report_number(g, both[i]) > nr_report_number(backbone, both[i]);
+    return worse;
+}
+
+/* Such rows would stretch the drawing until nothing else shows: they are left out where others are left. */
+typedef struct {
+    const json_t *backbone; /* its group, or NULL: none is left out */
+    const char *first;
+    size_t count;
+} left_out;
+
+static left_out find_left_out(const json_t *groups)
+{
+    left_out l = {0};
+    size_t i, others = 0;
+    const json_t *g;
+    json_array_foreach(groups, i, g)
+        if (has_role(g, "backbone")) l.backbone = g;
+    json_array_foreach(groups, i, g) {
+        if (!has_role(g, "row")) continue;
+        if (!is_worse(g, l.backbone)) others++;
+        else if (l.count++ == 0) l.first = nr_report_string(g, "name");
+    }
+    return others ? l : (left_out){0};
+}
+
 /* A label's groups by rising learning rate; equal ones as the recipe has them. */
-static void tradeoff_label(curves *c, const json_t *groups, const char *label)
+static void tradeoff_label(curves *c, const json_t *groups, const char *label, const json_t *leave_worse_than)
 {
     double last = -INFINITY;
     size_t used = 0;
@@ -142,7 +173,7 @@ static void tradeoff_label(curves *c, const json_t *groups, const char *label)
         used = lowest == last ? used + 1 : 1;
         last = lowest;
         char name[16];
-        add_point(c, nr_report_number(next, "learning"), nr_report_number(next, "forgetting"), point_name(next, last, name));
+        if (!is_worse(next, leave_worse_than)) add_point(c, nr_report_number(next, "learning"), nr_report_number(next, "forgetting"), point_name(next, last, name));
     }
 }
 
@@ -158,6 +189,9 @@ static void tradeoff(curves *c, const json_t *summary, bool standalone, nr_buffe
 {
     const json_t *groups = json_object_get(summary, "groups"), *g;
     size_t i, colour = 0;
+    const left_out out = find_left_out(groups);
+    char x_label[120] = "learning: bits per byte on new text";
+    size_t end = strlen(x_label);
     json_array_foreach(groups, i, g) {
         if (!first_of_label(groups, i)) continue;
         bool backbone = has_role(g, "backbone");
@@ -167,14 +201,16 @@ static void tradeoff(curves *c, const json_t *summary, bool standalone, nr_buffe
         s->star = backbone;
         if (backbone) s->style = "base";
         if (backbone) add_point(c, nr_report_number(g, "learning"), nr_report_number(g, "forgetting"), NULL);
-        else tradeoff_label(c, groups, nr_report_string(g, "label"));
+        else tradeoff_label(c, groups, nr_report_string(g, "label"), out.backbone);
         s->notes = has_role(g, "row") ? c->note[c->count - 1] : NULL;
         drop_empty(c);
     }
+    if (out.count == 1) snprintf(x_label + end, sizeof x_label - end, " (worse in both, not drawn: %.24s)", out.first);
+    else if (out.count) snprintf(x_label + end, sizeof x_label - end, " (worse in both, not drawn: %zu rows)", out.count);
     nr_chart chart = {.id = "tradeoff", .title = "Forgetting against learning",
                       .description = "Bits per byte on old text against bits per byte on new text, a curve a row with the learning rate as its parameter; "
                                      "the lower left is best. The star is the backbone.",
-                      .x_label = "learning: bits per byte on new text", .y_label = "forgetting: bits per byte on old text", .digits = 4,
+                      .x_label = x_label, .y_label = "forgetting: bits per byte on old text", .digits = 4,
                       .margin = true, .no_ends = true, .taller = 120};
     draw(c, &chart, standalone, svg);
 }
@@ -311,7 +347,8 @@ static const struct {
     const char *name, *title, *note;
     void (*draw)(curves *c, const json_t *summary, bool standalone, nr_buffer *svg);
 } figures[] = {
-    {"tradeoff", "Forgetting against learning", "Test text; the lower left is best. A row's points are its learning rates, or what else differs; the star is the backbone.", tradeoff},
+    {"tradeoff", "Forgetting against learning", "Test text; the lower left is best. A row's points are its learning rates, or what else differs; the star is the backbone. "
+     "Rows that end worse than it in both are left out.", tradeoff},
     {"loss", "Training loss", "On the new rows of the training steps, running means.", loss},
     {"early", "Forgetting over the steps", "Old validation text. What rises at the start is forgetting that the first steps cause.", early},
     {"learned", "Learning over the steps", "New validation text: lower is better.", learned},

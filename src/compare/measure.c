@@ -33,7 +33,7 @@ json_t *nr_measure_record(const nr_compare_place *p, const nr_planned *run, bool
     char *path = record_path(p, run);
     json_t *o = NULL;
     if (path && nr_path_exists(path) && nr_json_load(&o, path, NULL) == NR_OK) {
-        if (!nr_report_is(o, "identity", run->identity) || (!failed_too && !nr_report_is(o, "status", "done"))) {
+        if (!nr_record_is_of(o, run) || (!failed_too && !nr_report_is(o, "status", "done"))) {
             json_decref(o);
             o = NULL;
         }

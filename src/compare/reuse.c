@@ -68,7 +68,7 @@ nr_status nr_reuse_find(json_t **out, nr_reuse *u, const nr_compare_place *p, co
     *out = NULL;
     json_array_foreach(u->records, i, o) {
         bool same;
-        if (!nr_report_is(o, "identity", run->identity)) continue;
+        if (!nr_record_is_of(o, run)) continue;
         NR_TRY(same_backbone(u, p, o, &same, err));
         if (!same) continue;
         *out = json_deep_copy(o);

@@ -19,6 +19,7 @@ const nr_method nr_method_adapter = {
     .math = "y = FFN(x) + W_out (act(W_gate x) * W_in x); serial: of FFN(x) instead of x",
     .source = "arXiv 2410.02744, its baseline",
     .starts_as_backbone = true,
+    .has_init = true,
     .learning_rate = 3e-3,
     .settle = settle,
     NR_NEUTRAL_HOOKS,

@@ -161,6 +161,7 @@ const nr_method nr_method_attention = {
     .math = "x + attention(x) + W_o attention(W_q x, W_k x, W_v x), W_o = 0 at first",
     .source = "arXiv 2410.02744, its placement in attention",
     .starts_as_backbone = true,
+    .has_init = true,
     .learning_rate = 1e-3,
     .declare = declare,
     .activations = activations,

@@ -54,6 +54,7 @@ const nr_method nr_method_moe_ct = {
     .summary = "MoE-CT: a small mixture of experts fused with each frozen FFN",
     .math = "h = (1-g) FFN(x) + g sum_i softmax(W_r x)_i E_i(x), g = 0.5 or sigmoid(w.x)",
     .source = "arXiv 2407.00875",
+    .has_init = true,
     .learning_rate = 1e-3,
     .settle = settle,
     .declare = declare,

@@ -302,6 +302,7 @@ const nr_method nr_method_neutral = {
     .source = "arXiv 2410.02744",
     .starts_as_backbone = true,
     .gated = true,
+    .has_init = true,
     .learning_rate = 5e-3,
     NR_NEUTRAL_HOOKS,
 };

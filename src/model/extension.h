@@ -104,6 +104,7 @@ struct nr_method {
     const char *source;      /* paper */
     bool starts_as_backbone; /* a fresh extension changes no bit */
     bool gated;              /* rows may leave out what it adds, by gate_threshold */
+    bool has_init;           /* reads the setting init */
     double learning_rate;    /* default, for short runs of some 1e5 to 1e6 tokens */
     bool anchored;           /* the trainer adds lambda / 2 sum F (theta - theta0)^2, F found on old text; params are copies */
     double lwf_alpha;        /* default weight of the distillation from the backbone, which any method may have */

@@ -127,6 +127,12 @@ expect 2 "$NRES" compare recipes/tiny.yaml -o part --set MODEL=model --so-far --
 mkdir copied && cp -r whole/results copied/
 expect 0 "$NRES" compare recipes/tiny.yaml -o copied --set MODEL=model
 diff whole/table.md copied/table.md || fail "another table from the records"
+# A row that ended worse than the backbone in both would stretch the drawing: it is named instead.
+if grep -q 'not drawn' copied/figures/tradeoff.svg; then fail "a row is left out"; fi
+sed -i -E 's/("bits_per_byte": )[0-9.]+/\199.5/' 'copied/results/neutral,lr=0.01.json'
+expect 0 "$NRES" compare recipes/tiny.yaml -o copied --set MODEL=model --so-far
+says copied/figures/tradeoff.svg ' (worse in both, not drawn: neutral,lr=0.01)<'
+says out 99.5
 
 # Runs of another comparison count where they are the same, whatever they are called; a record of another backbone doesn't.
 sed -e '/name: wild/d; /name: tame/d' -e 's/- {method: llama-pro, seed/- {name: pro, method: llama-pro, seed/' -e 's/0.001, 0.003, //' recipes/tiny.yaml >recipes/other.yaml
@@ -139,6 +145,12 @@ says other/table.md 'Not made yet: old-only, new-only'
 says other/results/pro,seed=2.json '"label": "pro"'
 same() { sed -E '/"(name|label|group|taken_from)": /d' "$1"; }
 diff <(same 'whole/results/llama-pro,seed=2.json') <(same 'other/results/pro,seed=2.json') || fail "other numbers were taken over"
+# So does one with the other init, of a method that has none; not of one that has.
+for row in 'lora 5' 'neutral 4'; do
+  sed "s/method: ${row% *},/&  init: low,/" recipes/other.yaml >recipes/init.yaml
+  expect 0 "$NRES" compare recipes/init.yaml -o init --set MODEL=model --reuse whole --dry-run
+  [ "$(grep -c ' done$' out)" -eq "${row#* }" ] || fail "$row with the low init: $(cat out)"
+done
 mkdir strange stranger && cp whole/results/neutral,lr=0.01.json stranger/
 sed -i -E 's/("backbone": ")./\1-/' stranger/*.json
 expect 0 "$NRES" compare recipes/other.yaml -o strange --set MODEL=model --reuse stranger --so-far

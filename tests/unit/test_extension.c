@@ -227,6 +227,26 @@ static void variances(void **state)
     tiny_close(&t);
 }
 
+/* A method says that it has an init, or the setting changes nothing in it. */
+static void init_where_it_counts(void **state)
+{
+    (void)state;
+    tiny t;
+    tiny_open(&t, nr_ops_reference(false), NR_USE_FORWARD);
+    for (size_t i = 0; i < NR_COUNT(methods); i++) {
+        nr_extension *e[2];
+        for (int he = 0; he < 2; he++) {
+            const char *settings[12] = {"init", he ? "he" : "low"};
+            memcpy(settings + 2, methods[i], sizeof methods[i]);
+            e[he] = fresh(t.model, settings, false);
+        }
+        bool differ = memcmp(e[0]->values, e[1]->values, e[0]->weights * t.model->ops->real_size) != 0;
+        if (differ != e[0]->method->has_init) fail_msg("%s: has_init is not what its weights show", methods[i][1]);
+        for (int he = 0; he < 2; he++) nr_extension_close(e[he]);
+    }
+    tiny_close(&t);
+}
+
 /* SmolLM2-135M's shape at 20 %, from a config alone. */
 static void widths_from_budgets(void **state)
 {
@@ -276,7 +296,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fresh_is_the_backbone), cmocka_unit_test(comes_back_from_a_folder),
         cmocka_unit_test(refuses_another_backbone), cmocka_unit_test(newer_and_broken_files),
-        cmocka_unit_test(variances), cmocka_unit_test(widths_from_budgets), cmocka_unit_test(layers_setting),
+        cmocka_unit_test(variances), cmocka_unit_test(init_where_it_counts), cmocka_unit_test(widths_from_budgets), cmocka_unit_test(layers_setting),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
