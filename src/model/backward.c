@@ -73,7 +73,7 @@ static nr_status blocks_after_back(place *at, nr_place where, void *dxn, bool *b
     size_t elements = at->n * p->config->C;
     *begun = nr_pass_any_block(p, at->number, at->own, where);
     if (!*begun) return NR_OK;
-    memset(dxn, 0, elements * p->ops->real_size);
+    nr_zero(dxn, elements * p->ops->real_size);
     nr_copy(p->s.half, p->s.dx, elements * p->ops->real_size);
     for (size_t i = p->ext_count; i-- > 0;) {
         if (!nr_pass_has_block(p, i, at->number, at->own, where)) continue;
@@ -108,7 +108,7 @@ static nr_status feed_forward_back(place *at, bool last, nr_error *err)
     /* x = x_mid + after(down(h)) */
     NR_TRY(blocks_after_back(at, NR_AFTER_FFN, dxn, &begun, err));
     if (last) { /* nothing below is trained: only the blocks' own weights want gradients */
-        if (!begun) memset(dxn, 0, n * c->C * ops->real_size);
+        if (!begun) nr_zero(dxn, n * c->C * ops->real_size);
         return blocks_beside_back(at, NR_BESIDE_FFN, dxn, err);
     }
     if (wants_input(at, NR_DOWN)) ops->glu(p->s.h, s->gate, s->up, c->act, n, c->F);

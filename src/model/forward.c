@@ -224,7 +224,7 @@ static nr_status blocks_beside(nr_pass *p, const place *at, nr_place where, void
     void *to = x;
     if (o) {
         to = p->s.block_out;
-        memset(to, 0, n * C * p->ops->real_size);
+        nr_zero(to, n * C * p->ops->real_size);
     }
     for (size_t i = 0; i < p->ext_count; i++) {
         if (!nr_pass_has_block(p, i, at->number, at->own, where)) continue;

@@ -111,7 +111,7 @@ nr_status nr_pass_loss(nr_pass *p, const nr_batch *b, bool backward, nr_losses *
     nr_ends ends = nr_pass_ends(p);
     if (!backward || (p->lowest == p->depth && !ends.d_final_norm)) return NR_OK;
     /* final_xn = norm(x) */
-    memset(p->s.dx, 0, n * c->C * p->ops->real_size);
+    nr_zero(p->s.dx, n * c->C * p->ops->real_size);
     p->ops->rmsnorm_back(p->s.dx, p->s.dy, ends.d_final_norm, p->s.block_out, p->x, NR_REAL, ends.final_norm, p->s.final_rstd, n,
                          c->C, p->s.norm_blocks);
     return nr_pass_backward(p, b, err);

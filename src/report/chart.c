@@ -222,32 +222,40 @@ static void draw_line(nr_buffer *b, const nr_chart *c, const nr_series *s, const
 
 static double legend_width(const nr_series *s) { return 26 + 6.7 * (double)strlen(s->name) + 18; }
 
-/* Lines of the legend. */
-static size_t legend_lines(const nr_chart *c)
+/* Where the legend's names stand: in one line, or in columns as wide as the widest. */
+typedef struct {
+    double column; /* 0: one line */
+    size_t columns, lines;
+} legend_grid;
+
+static legend_grid legend_grid_of(const nr_chart *c)
 {
-    double x = LEFT;
-    size_t lines = 1;
+    double all = LEFT, widest = 0;
+    size_t names = 0;
     for (size_t k = 0; k < c->series_count; k++) {
         if (!c->series[k].name) continue;
-        double wide = legend_width(&c->series[k]);
-        if (x > LEFT && x + wide > WIDTH) x = LEFT, lines++;
-        x += wide;
+        all += legend_width(&c->series[k]);
+        widest = fmax(widest, legend_width(&c->series[k]));
+        names++;
     }
-    return lines;
+    if (all <= WIDTH) return (legend_grid){0, names, 1};
+    size_t columns = (size_t)fmax((WIDTH - LEFT) / widest, 1);
+    return (legend_grid){widest, columns, (names + columns - 1) / columns};
 }
 
 static void legend(nr_buffer *b, const nr_chart *c)
 {
+    const legend_grid g = legend_grid_of(c);
     double x = LEFT, y = 16;
-    for (size_t k = 0; k < c->series_count; k++) {
+    for (size_t k = 0, at = 0; k < c->series_count; k++) {
         const nr_series *s = &c->series[k];
         if (!s->name) continue;
-        if (x > LEFT && x + legend_width(s) > WIDTH) x = LEFT, y += LEGEND;
         if (s->star) star(b, s->style, x + 10, y);
         else nr_buffer_printf(b, "<path class=\"%s%s%s\" d=\"M%.1f %.0fH%.1f\"/>", s->style, s->dashed ? " dashed" : "",
                               s->faint ? " faint" : "", x, y, x + 20);
         text_at(b, x + 26, y + 4, "start", "name", s->name);
-        x += legend_width(s);
+        x += g.column > 0 ? g.column : legend_width(s);
+        if (++at % g.columns == 0) x = LEFT, y += LEGEND;
     }
 }
 
@@ -281,7 +289,7 @@ void nr_chart_svg(nr_buffer *b, const nr_chart *c, bool standalone)
 {
     range r;
     if (!span(&r, c)) return;
-    double more = LEGEND * (double)(legend_lines(c) - 1);
+    double more = LEGEND * (double)(legend_grid_of(c).lines - 1);
     r.top += more;
     r.height += more + c->taller;
     nr_buffer_printf(b, "<svg class=\"chart\" viewBox=\"0 0 %.0f %.0f\" role=\"img\" aria-labelledby=\"%s-t %s-d\"", WIDTH, r.height, c->id, c->id);

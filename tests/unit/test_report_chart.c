@@ -136,6 +136,37 @@ static void strange_numbers(void **state)
     assert_int_equal(b.size, 0); /* nothing to show is nothing */
 }
 
+/* Where a name stands in the legend. */
+static void name_at(const char *svg, const char *name, double *x, double *y)
+{
+    char word[80];
+    snprintf(word, sizeof word, "class=\"name\">%s</text>", name);
+    const char *end = strstr(svg, word), *begin = end;
+    assert_non_null(end);
+    while (strncmp(begin, "<text", 5) != 0) begin--;
+    assert_int_equal(sscanf(begin, "<text x=\"%lf\" y=\"%lf\"", x, y), 2);
+}
+
+/* Names that find no room in one line stand in columns, below one another; those that do, in one. */
+static void legend_in_columns(void **state)
+{
+    static const char *const names[] = {"one", "a name of some length", "three", "a name, and a longer one", "five"};
+    nr_series series[NR_COUNT(names)];
+    double x[NR_COUNT(names)], y[NR_COUNT(names)];
+    (void)state;
+    for (size_t k = 0; k < NR_COUNT(names); k++) series[k] = (nr_series){.name = names[k], .style = "m1", .x = steps, .y = falling, .count = 4};
+    for (size_t count = 2; count <= NR_COUNT(names); count += 3) {
+        nr_chart c = {.id = "c", .title = "t", .description = "d", .x_label = "x", .y_label = "y", .series = series, .series_count = count};
+        nr_buffer b = {0};
+        nr_chart_svg(&b, &c, false);
+        assert_well_formed(b.data);
+        for (size_t k = 0; k < count; k++) name_at(b.data, names[k], &x[k], &y[k]);
+        nr_buffer_free(&b);
+        assert_true(y[0] == y[1] && x[0] < x[1]);
+        for (size_t k = 2; k < count; k++) assert_true(x[k] == x[k - 2] && y[k] == y[k - 2] + 18);
+    }
+}
+
 /* Words beside points that lie on one another stand apart, as many as find room; far ones all stand above and right. */
 static void notes_stand_apart(void **state)
 {
@@ -184,7 +215,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(escapes), cmocka_unit_test(grouped),         cmocka_unit_test(ticks),
         cmocka_unit_test(a_chart), cmocka_unit_test(strange_numbers), cmocka_unit_test(gaps_break_the_line),
-        cmocka_unit_test(notes_stand_apart),
+        cmocka_unit_test(legend_in_columns), cmocka_unit_test(notes_stand_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
