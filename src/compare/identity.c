@@ -67,29 +67,22 @@ static void add_what_is_measured(json_t *o, const nr_recipe *r, const json_t *ta
     if (tasks) json_object_set(o, "tasks", (json_t *)(uintptr_t)tasks);
 }
 
-static bool hash_run(const nr_recipe *r, const json_t *tasks, const nr_planned *run, const nr_settings *s, char trained[65], char identity[65])
-{
-    json_t *o = what_trains(r, run, s);
-    bool done = hash_json(trained, o);
-    add_what_is_measured(o, r, tasks);
-    done = hash_json(identity, o) && done;
-    json_decref(o);
-    return done;
-}
-
 /* A method without an init has the same numbers with either: such a run counts as one with the default, and records of
  * either are its own. */
 static nr_status identify(const nr_recipe *r, const json_t *tasks, nr_planned *run, nr_error *err)
 {
     nr_settings s = run->s;
     const nr_method *method;
-    char unused[65];
     NR_TRY(nr_train_method_defaults(&s, &method, err));
     s.threads = 0;
     if (!method->has_init) s.init = NR_INIT_HE;
-    bool done = hash_run(r, tasks, run, &s, run->trained, run->identity);
-    if (!method->has_init) s.init = NR_INIT_LOW;
-    done = hash_run(r, tasks, run, &s, unused, run->other_init) && done;
+    json_t *o = what_trains(r, run, &s);
+    bool done = hash_json(run->trained, o);
+    add_what_is_measured(o, r, tasks);
+    done = hash_json(run->identity, o) && done;
+    if (!method->has_init) json_object_set_new(json_object_get(o, "settings"), "init", json_string("low"));
+    done = hash_json(run->other_init, o) && done;
+    json_decref(o);
     return done ? NR_OK : nr_fail(err, NR_E_MEMORY, "%s: out of memory, or a path that is not UTF-8", r->path);
 }
 
