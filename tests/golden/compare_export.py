@@ -7,49 +7,19 @@ those of the file itself as transformers reads it (where it can: it ignores rota
 the file, and its loss on a text beside `nres eval`. Then a few steps of finetuning, LLaMA-Pro and LoRA on the tiny model are
 exported, and transformers' loss beside that of `nres eval -x`.
 """
-import json
-import math
 import os
-import subprocess
 import sys
 import tempfile
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from losses import load, loss_of_nres, loss_of_transformers, nres, same_loss
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 TINY = os.path.join(HERE, "..", "fixtures", "export", "tiny.gguf")
 TEXT = ("The committee met on Tuesday to discuss the new library. Le fichier est lisible par tous les utilisateurs du "
         "système, mais seul son propriétaire peut le modifier. 3.14159 is close to pi; def f(x): return x * 2")
-
-
-def nres(*words):
-    return subprocess.run([sys.argv[1], *words], check=True, capture_output=True, text=True).stdout
-
-
-def loss_of_nres(text, *words):
-    file = json.loads(nres("eval", *words, text, "--json", "-q", "--compute", "fp32"))["files"][0]
-    return file.get("extended", file["backbone"])["nats_per_token"], file["tokens"]
-
-
-def load(folder):
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(folder)
-
-
-def loss_of_transformers(folder, text, tokens):
-    """As nres scores a document: behind the begin- or else the end-of-text token."""
-    model, tokenizer = load(folder)
-    ids = tokenizer(open(text).read(), add_special_tokens=False).input_ids
-    first = model.config.bos_token_id if model.config.bos_token_id is not None else model.config.eos_token_id
-    with torch.no_grad():
-        logits = model(torch.tensor([[first, *ids]])).logits[0, :-1].double()
-    assert len(ids) == tokens, (len(ids), tokens)
-    return float(torch.nn.functional.cross_entropy(logits, torch.tensor(ids)))
-
-
-def same_loss(name, ours, theirs, most):
-    print(f"{name}: nats per token, nres {ours:.7f}, transformers {theirs:.7f}")
-    assert abs(ours - theirs) < most and math.isfinite(theirs), name
 
 
 def file_itself(path, folder):
@@ -83,7 +53,7 @@ def extensions(folder, text):
              "--context", "16", "--batch-size", "2", "--warmup-steps", "1", "--new-validation", text)
         nres("export", "-m", TINY, "-x", run, "-o", out, "-q")
         ours, tokens = loss_of_nres(text, "-m", TINY, "-x", run)
-        same_loss(method, ours, loss_of_transformers(out, text, tokens), 2e-5)
+        same_loss(method, ours, loss_of_transformers(*load(out), text, tokens), 2e-5)
 
 
 def main():
@@ -97,7 +67,7 @@ def main():
             off = file_itself(path, out)
             assert number == 0 or off < 1e-5
             ours, tokens = loss_of_nres(text, "-m", path)
-            same_loss(os.path.basename(path), ours, loss_of_transformers(out, text, tokens), 2e-5)
+            same_loss(os.path.basename(path), ours, loss_of_transformers(*load(out), text, tokens), 2e-5)
         extensions(folder, text)
 
 
