@@ -108,11 +108,11 @@ NR_INLINE void input_rows(const job *j, size_t task, bool bf16)
     float *dw = j->partial + task * (C + 1);
     memset(dw, 0, (C + 1) * sizeof *dw);
     for (size_t r = task * NR_ROW_BLOCK; r < row_end(j, task); r++) {
-        float *dx = j->x + r * C, d = j->dz[r];
+        float *dx = j->x ? j->x + r * C : NULL, d = j->dz[r];
         dw[C] += d;
         if (d == 0) continue; /* relu gates are mostly shut */
         NR_EACH(C, {
-            rstore_n(dx, i, rload_n(dx, i, m) + d * rload_n(j->w, i, m), m);
+            if (dx) rstore_n(dx, i, rload_n(dx, i, m) + d * rload_n(j->w, i, m), m);
             rstore_n(dw, i, rload_n(dw, i, m) + d * aload_n(j->xn, r * C + i, m, bf16), m);
         });
     }

@@ -53,6 +53,7 @@ NR_INLINE void backward_block(const job *j, size_t task, bool bf16, bool gelu)
         vf slope = sigma + g * sigma * (rest * ds);
         astore_n(j->dg, at + i, d * u * slope, m, bf16);
         astore_n(j->du, at + i, d * (g * sigma), m, bf16);
+        if (j->h) astore_n(j->h, at + i, g * sigma * u, m, bf16);
     });
 }
 
@@ -74,10 +75,10 @@ NR_INLINE void backward_block(const job *j, size_t task, bool bf16, bool gelu)
         job j = {.h = h, .g = g, .u = u, .n = n * F, .act = act};                                                      \
         nr_parallel(tasks_of(j.n, NR_CPU_BLOCK), forward_##type, &j);                                                  \
     }                                                                                                                  \
-    void NR_CPU(glu_back, type)(void *dg, void *du, const void *dh, const void *g, const void *u, nr_act act,          \
+    void NR_CPU(glu_back, type)(void *dg, void *du, void *h, const void *dh, const void *g, const void *u, nr_act act, \
                                 size_t n, size_t F)                                                                    \
     {                                                                                                                  \
-        job j = {.dg = dg, .du = du, .dh = dh, .g = g, .u = u, .n = n * F, .act = act};                                \
+        job j = {.h = h, .dg = dg, .du = du, .dh = dh, .g = g, .u = u, .n = n * F, .act = act};                        \
         nr_parallel(tasks_of(j.n, NR_CPU_BLOCK), backward_##type, &j);                                                 \
     }
 NR_CPU_BOTH(GLU)

@@ -106,8 +106,8 @@ struct nr_ops {
 
     /* h (n,F) act = act(g) u */
     void (*glu)(void *h, const void *g, const void *u, nr_act act, size_t n, size_t F);
-    /* dg, du (n,F) act = ; may alias dh. */
-    void (*glu_back)(void *dg, void *du, const void *dh, const void *g, const void *u, nr_act act, size_t n, size_t F);
+    /* dg, du (n,F) act = ; may alias dh. h (n,F) act = as above, or NULL. */
+    void (*glu_back)(void *dg, void *du, void *h, const void *dh, const void *g, const void *u, nr_act act, size_t n, size_t F);
 
     /* Rows of logits (n,V) real against targets (n), -1 = ignored.
      * nll (n) double = lse - logit[target], 0 where ignored.
@@ -128,7 +128,7 @@ struct nr_ops {
     /* da (n,C) act = g dy + the l1 term; dz (n) real = gate'(z) (sum_c dy a [if lm_to_gate] + l1 term) + the ce term */
     void (*gate_back)(void *da, void *dz, const void *dy, const void *a, const void *g, const void *z,
                       const nr_gate_loss *loss, size_t n, size_t C);
-    /* dxn (n,C) real += dz w; dw (C) real += sum_n dz xn, or NULL; dbias real * += or NULL.
+    /* dxn (n,C) real += dz w, or NULL; dw (C) real += sum_n dz xn, or NULL; dbias real * += or NULL.
      * scratch: real (ceil(n / NR_ROW_BLOCK), C + 1) */
     void (*gate_back_input)(void *dxn, void *dw, void *dbias, const void *dz, const void *xn, const void *w,
                             size_t n, size_t C, void *scratch);

@@ -152,7 +152,7 @@ static nr_status experts_back(nr_hook *h, void *dxn, const void *da, const void 
         NR_TRY(ops->linear_back_input(w[W_OUT].linear, dh, NR_ACT, da, n, false, err));
     }
     /* hidden = act(zg) zi */
-    ops->glu_back(dh, dzi, dh, h->saved[A_ZG], h->saved[A_ZI], h->config->act, n, inner(h->e));
+    ops->glu_back(dh, dzi, NULL, dh, h->saved[A_ZG], h->saved[A_ZI], h->config->act, n, inner(h->e));
     /* zg, zi = W xn */
     NR_TRY(weight_back(h, &w[W_GATE], dh, xn, err));
     NR_TRY(weight_back(h, &w[W_IN], dzi, xn, err));

@@ -122,7 +122,7 @@ static nr_status after_back(nr_hook *h, void *dxn, void *dy, const void *xn, nr_
         NR_TRY(ops->linear_back_weight(p[UP].linear, nr_param_grad(h->e, &p[UP]), nr_param_grad(h->e, &p[UP_BIAS]), da, h->scratch[A_H], n, err));
     NR_TRY(ops->linear_back_input(p[UP].linear, dz, NR_ACT, da, n, false, err));
     /* hidden = act(z) */
-    ops->glu_back(dz, h->scratch[A_SPARE], dz, h->saved[A_Z + half(h)], h->scratch[A_ONES], h->config->act, n, h->e->width);
+    ops->glu_back(dz, h->scratch[A_SPARE], NULL, dz, h->saved[A_Z + half(h)], h->scratch[A_ONES], h->config->act, n, h->e->width);
     /* z = D h + b1 */
     if (h->e->grads)
         NR_TRY(ops->linear_back_weight(p[DOWN].linear, nr_param_grad(h->e, &p[DOWN]), nr_param_grad(h->e, &p[DOWN_BIAS]), dz,

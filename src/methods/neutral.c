@@ -267,15 +267,14 @@ nr_status nr_neutral_block_back(nr_hook *h, void *dxn, const void *dy, const voi
     /* g = gate(w . xn + b) */
     if (loss.gate != NR_GATE_NONE)
         ops->gate_back_input(dxn, grad(h, GATE_W), grad(h, GATE_B), h->scratch[A_DZ], xn, value(h, GATE_W), n, C, h->scratch[A_BLOCKS]);
-    /* a = W_out h */
-    ops->glu(hidden, zg, zi, h->config->act, n, M);
-    NR_TRY(weight_back(h, W_OUT, da, hidden, err));
+    /* a = W_out h, h = act(zg) zi: h itself comes again beside the gradients that have it in them */
     NR_TRY(ops->linear_back_input(param(h, W_OUT)->linear, dh, NR_ACT, da, n, false, err));
-    /* h = act(zg) zi */
-    ops->glu_back(dh, dzi, dh, zg, zi, h->config->act, n, M);
+    ops->glu_back(dh, dzi, hidden, dh, zg, zi, h->config->act, n, M);
+    NR_TRY(weight_back(h, W_OUT, da, hidden, err));
     /* zg = W_gate xn, zi = W_in xn */
     NR_TRY(weight_back(h, W_GATE, dh, xn, err));
     NR_TRY(weight_back(h, W_IN, dzi, xn, err));
+    if (!dxn) return NR_OK;
     NR_TRY(ops->linear_back_input(param(h, W_IN)->linear, dxn, NR_REAL, dzi, n, true, err));
     return ops->linear_back_input(param(h, W_GATE)->linear, dxn, NR_REAL, dh, n, true, err);
 }

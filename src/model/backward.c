@@ -107,14 +107,11 @@ static nr_status feed_forward_back(place *at, bool last, nr_error *err)
     ops->rmsnorm(p->s.xn, s->rstd2, s->x_mid, NR_ACT, at->layer->norm2, n, c->C, c->norm_eps);
     /* x = x_mid + after(down(h)) */
     NR_TRY(blocks_after_back(at, NR_AFTER_FFN, dxn, &begun, err));
-    if (last) { /* nothing below is trained: only the blocks' own weights want gradients */
-        if (!begun) nr_zero(dxn, n * c->C * ops->real_size);
-        return blocks_beside_back(at, NR_BESIDE_FFN, dxn, err);
-    }
+    if (last) return blocks_beside_back(at, NR_BESIDE_FFN, NULL, err); /* only the blocks' own weights want gradients */
     if (wants_input(at, NR_DOWN)) ops->glu(p->s.h, s->gate, s->up, c->act, n, c->F);
     NR_TRY(site_back(at, NR_DOWN, p->s.dh, NR_ACT, p->s.dy, p->s.h, false, err));
     /* h = act(gate) up */
-    ops->glu_back(p->s.dh, p->s.dup, p->s.dh, s->gate, s->up, c->act, n, c->F);
+    ops->glu_back(p->s.dh, p->s.dup, NULL, p->s.dh, s->gate, s->up, c->act, n, c->F);
     /* gate, up = W xn */
     NR_TRY(site_back(at, NR_UP, dxn, NR_REAL, p->s.dup, p->s.xn, begun, err));
     NR_TRY(site_back(at, NR_GATE, dxn, NR_REAL, p->s.dh, p->s.xn, true, err));

@@ -132,7 +132,7 @@ struct nr_method {
     bool (*has_block)(const struct nr_extension *e, nr_place place);
     /* Beside a half: x (n, C) real += f(xn); xn (n, C) act is the half's own input. */
     nr_status (*block)(nr_hook *h, void *x, const void *xn, nr_error *err);
-    /* dxn (n, C) real += ; dy (n, C) real is the gradient at the sum. */
+    /* dxn (n, C) real += , NULL where nothing wants it (the lowest trained layer's FFN); dy (n, C) real is the gradient at the sum. */
     nr_status (*block_back)(nr_hook *h, void *dxn, const void *dy, const void *xn, nr_error *err);
     /* After a half: y (n, C) real, its output, becomes f(y, xn). */
     nr_status (*after)(nr_hook *h, void *y, const void *xn, nr_error *err);

@@ -168,10 +168,11 @@ static void rotary(void)
 
 static void glu_of(const char *p, nr_act act)
 {
-    void *g = take(p, "g"), *u = take(p, "u"), *h = room(6 * 13), *dg = room(6 * 13), *du = room(6 * 13);
+    void *g = take(p, "g"), *u = take(p, "u"), *h = room(6 * 13), *again = room(6 * 13), *dg = room(6 * 13), *du = room(6 * 13);
     ops->glu(h, g, u, act, 6, 13);
     expect(p, "h", h);
-    ops->glu_back(dg, du, take(p, "dh"), g, u, act, 6, 13);
+    ops->glu_back(dg, du, again, take(p, "dh"), g, u, act, 6, 13);
+    expect(p, "h", again);
     expect(p, "dg", dg);
     expect(p, "du", du);
 }

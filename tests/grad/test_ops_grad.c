@@ -223,7 +223,7 @@ static void test_glu(void **state)
         fill(s.g, GLU_ALL, 2);
         fill(s.u, GLU_ALL, 1);
         fill(s.c, GLU_ALL, 1);
-        nr_ops_reference(true)->glu_back(dg, du, s.c, s.g, s.u, s.act, 3, 7);
+        nr_ops_reference(true)->glu_back(dg, du, NULL, s.c, s.g, s.u, s.act, 3, 7);
         check("glu dg", glu_loss, &s, s.g, dg, GLU_ALL);
         check("glu du", glu_loss, &s, s.u, du, GLU_ALL);
     }

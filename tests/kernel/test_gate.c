@@ -35,6 +35,12 @@ static void run_back_input(const nr_ops *ops, const void *arg, void *const *in, 
     guarded_free(&scratch, "scratch");
 }
 
+/* Where nothing wants the gradient of the input. */
+static void run_back_weight(const nr_ops *ops, const void *arg, void *const *in, void *const *out)
+{
+    run_back_input(ops, arg, in, (void *const[]){NULL, out[0], out[1]});
+}
+
 static void check_sizes(sizes s)
 {
     size_t n = s.n, C = s.C, all = n * C;
@@ -68,6 +74,11 @@ static void check_sizes(sizes s)
                      {{AS_REAL, all, 2, 1, 0}, {AS_REAL, C, 1, n, rows}, {AS_REAL, 1, 1, n, rows}},
                      run_back_input};
     check_op(&input);
+    op_case weight = input;
+    weight.name = "gate_back_input without input";
+    weight.run = run_back_weight;
+    memmove(weight.out, weight.out + 1, 3 * sizeof *weight.out);
+    check_op(&weight);
 }
 
 static void test_gate(void **state)
