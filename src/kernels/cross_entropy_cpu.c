@@ -3,7 +3,8 @@
  * sets of them, and its gradient at a temperature.
  *
  * A row is read three times (max, sum of exp, gradient); with V = 49152 it is
- * 192 KiB and stays in the second-level cache. exp runs in float; its sum in
+ * 192 KiB and stays in the second-level cache. Where the gradient takes the
+ * logits' place, they become exp on the way. exp runs in float; its sum in
  * float lanes over SUM_BLOCK elements at most and in double beyond, so that the
  * relative error of the sum stays that of exp. The divergence cancels (terms of
  * order 1, results of order 1e-4), so it runs in double.
@@ -16,6 +17,7 @@ typedef struct {
     double *nll;
     void *d;
     const float *x, *q; /* q: divergence only */
+    float *in_place;    /* the logits, where their gradient takes their place, so that exp may stand there meanwhile */
     const int32_t *targets;
     uint8_t *same;
     double scale;
@@ -34,8 +36,8 @@ NR_INLINE float row_max(const float *x, size_t V)
     return most > best ? most : best;
 }
 
-/* next: lies as x does and is asked for meanwhile; NULL: nothing follows. */
-NR_INLINE double sum_exp(const float *x, float max, size_t V, const float *next)
+/* next: lies as x does and is asked for meanwhile; NULL: nothing follows. kept (V) or NULL: where each exp goes; may be x. */
+NR_INLINE double sum_exp(const float *x, float max, size_t V, const float *next, float *kept)
 {
     double sum = 0;
     for (size_t at = 0; at < V; at += SUM_BLOCK) {
@@ -45,10 +47,16 @@ NR_INLINE double sum_exp(const float *x, float max, size_t V, const float *next)
         for (; i + 4 * VW <= count; i += 4 * VW)
             for (size_t k = 0; k < 4; k++) {
                 if (next) __builtin_prefetch(next + at + i + k * VW, 0, 2);
-                s[k] += vexp(vload(p + i + k * VW) - max);
+                vf e = vexp(vload(p + i + k * VW) - max);
+                if (kept) vstore(kept + at + i + k * VW, e);
+                s[k] += e;
             }
         sum += (double)vsum((s[0] + s[1]) + (s[2] + s[3]));
-        for (; i < count; i++) sum += (double)expf(p[i] - max);
+        for (; i < count; i++) {
+            float e = expf(p[i] - max);
+            if (kept) kept[at + i] = e;
+            sum += (double)e;
+        }
     }
     return sum;
 }
@@ -75,11 +83,15 @@ NR_INLINE void loss_row(const job *j, size_t r, bool bf16)
     }
     size_t target = (size_t)j->targets[r];
     float max = row_max(x, V);
-    double sum = sum_exp(x, max, V, r + 1 < j->n ? x + V : NULL), at_target = (double)x[target]; /* d may lie where x does */
+    double at_target = (double)x[target]; /* d may lie where x does */
+    const float *next = r + 1 < j->n ? x + V : NULL;
+    float *kept = j->in_place ? j->in_place + r * V : NULL;
+    double sum = kept ? sum_exp(x, max, V, next, kept) : sum_exp(x, max, V, next, NULL);
     j->nll[r] = log(sum) + ((double)max - at_target);
     if (!d) return;
     float scale = (float)j->scale, factor = (float)(j->scale / sum);
-    NR_EACH(V, astore_n(d, i, weight(rload_n(x, i, m) - max, bf16) * factor, m, bf16););
+    if (kept) NR_EACH(V, astore_n(d, i, rload_n(kept, i, m) * factor, m, bf16););
+    else NR_EACH(V, astore_n(d, i, weight(rload_n(x, i, m) - max, bf16) * factor, m, bf16););
     /* p - 1 from the true p, before it is rounded to act. */
     float p = (float)(exp(at_target - (double)max) / sum - 1) * scale;
     astore_n(d, target, vset(p), 1, bf16);
@@ -107,6 +119,7 @@ static void in_waves(job *j, size_t n, void (*task)(void *context, size_t i), bo
                                      double scale, size_t n, size_t V)                                                 \
     {                                                                                                                  \
         job j = {.nll = nll, .d = d_logits, .x = logits, .targets = targets, .scale = scale, .n = n, .V = V};          \
+        if (d_logits == logits) j.in_place = d_logits;                                                                 \
         in_waves(&j, n, loss_rows_##type, bf16 && d_logits == logits);                                                 \
     }
 NR_CPU_BOTH(LOSS)
