@@ -52,23 +52,13 @@ NR_INLINE double sum_exp(const float *x, float max, size_t V, const float *next,
                 s[k] += e;
             }
         sum += (double)vsum((s[0] + s[1]) + (s[2] + s[3]));
-        for (; i < count; i++) {
-            float e = expf(p[i] - max);
-            if (kept) kept[at + i] = e;
-            sum += (double)e;
+        for (size_t k = i; k < count; k++) sum += (double)expf(p[k] - max);
+        for (size_t m; kept && i < count; i += m) {
+            m = NR_MIN(count - i, (size_t)VW);
+            rstore_n(kept + at, i, vexp(rload_n(p, i, m) - max), m);
         }
     }
     return sum;
-}
-
-/* e^x for x <= 0; for bf16 to what that can show. */
-NR_INLINE vf weight(vf x, bool bf16)
-{
-#if defined(__AVX512BF16__)
-    if (bf16) return vexp2_masked(vmax(vset(-1000.0f), x * LOG2_E), 0xffff);
-#endif
-    (void)bf16;
-    return vexp(x);
 }
 
 NR_INLINE void loss_row(const job *j, size_t r, bool bf16)
@@ -91,7 +81,7 @@ NR_INLINE void loss_row(const job *j, size_t r, bool bf16)
     if (!d) return;
     float scale = (float)j->scale, factor = (float)(j->scale / sum);
     if (kept) NR_EACH(V, astore_n(d, i, rload_n(kept, i, m) * factor, m, bf16););
-    else NR_EACH(V, astore_n(d, i, weight(rload_n(x, i, m) - max, bf16) * factor, m, bf16););
+    else NR_EACH(V, astore_n(d, i, vexp(rload_n(x, i, m) - max) * factor, m, bf16););
     /* p - 1 from the true p, before it is rounded to act. */
     float p = (float)(exp(at_target - (double)max) / sum - 1) * scale;
     astore_n(d, target, vset(p), 1, bf16);

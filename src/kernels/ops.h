@@ -83,17 +83,18 @@ struct nr_ops {
     /* Rows ids of dtable (V,C) real += dx (n,C) real, in the order of the rows */
     void (*embed_back)(void *dtable, const void *dx, const int32_t *ids, size_t n, size_t C);
 
-    /* y (n,C) act = x w / sqrt(mean x^2 + eps), x real or act as slot says; rstd (n) real kept for backward. w (C) real */
-    void (*rmsnorm)(void *y, void *rstd, const void *x, nr_slot slot, const void *w, size_t n, size_t C, double eps);
+    /* y (n,C) act = x w / sqrt(mean x^2 + eps), x real or act as slot says; x_act (n,C) act = x, or NULL, and rstd (n) real
+     * are kept for backward. w (C) real */
+    void (*rmsnorm)(void *y, void *x_act, void *rstd, const void *x, nr_slot slot, const void *w, size_t n, size_t C, double eps);
     /* dx (n,C) real +=; dx_act (n,C) act = dx, or NULL; dw (C) real += or NULL; dy (n,C) real; x as above.
      * scratch: real (ceil(n / NR_ROW_BLOCK), C), needed with dw only */
     void (*rmsnorm_back)(void *dx, void *dx_act, void *dw, const void *dy, const void *x, nr_slot slot, const void *w,
                          const void *rstd, size_t n, size_t C, void *scratch);
 
-    /* x (n, heads, D) act in place; table real (positions, D): cos (D/2), sin (D/2);
-     * pos (n). Rotates halves as transformers does (x1 = first half). inverse:
-     * by -angle, which is the backward pass. */
-    void (*rotary)(void *x, const void *table, const int32_t *pos, size_t n, size_t heads, size_t D, bool inverse);
+    /* q (n,H,D) and k (n,K,D), or NULL with K = 0, act in place; table real (positions, D):
+     * cos (D/2), sin (D/2); pos (n). Rotates halves as transformers does (x1 = first half).
+     * inverse: by -angle, which is the backward pass. */
+    void (*rotary)(void *q, void *k, const void *table, const int32_t *pos, size_t n, size_t H, size_t K, size_t D, bool inverse);
 
     /* o (B Tq, H D) act, lse (B, H, Tq) real or NULL; q (B Tq, H D) act; k, v act as nr_attention says.
      * Linear memory in T: scratch nr_ops.attention_scratch bytes. Query head h reads kv head h / (H/K). */

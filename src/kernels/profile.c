@@ -70,14 +70,14 @@ static double slot_bytes(nr_slot slot, bool accumulate) { return (slot == NR_REA
       (double)(n * C) * (R + 2))                                                                                              \
     X(embed_back, (void *dtable, const void *dx, const int32_t *ids, size_t n, size_t C), (dtable, dx, ids, n, C), 0,          \
       (double)(n * C) * 3 * R)                                                                                                \
-    X(rmsnorm, (void *y, void *rstd, const void *x, nr_slot slot, const void *w, size_t n, size_t C, double eps),              \
-      (y, rstd, x, slot, w, n, C, eps), 0, (double)(n * C) * (slot_bytes(slot, false) + A))                                    \
+    X(rmsnorm, (void *y, void *x_act, void *rstd, const void *x, nr_slot slot, const void *w, size_t n, size_t C, double eps), \
+      (y, x_act, rstd, x, slot, w, n, C, eps), 0, (double)(n * C) * (slot_bytes(slot, false) + (x_act ? 2 : 1) * A))           \
     X(rmsnorm_back, (void *dx, void *dx_act, void *dw, const void *dy, const void *x, nr_slot slot, const void *w,             \
                      const void *rstd, size_t n, size_t C, void *scratch),                                                    \
       (dx, dx_act, dw, dy, x, slot, w, rstd, n, C, scratch), 0,                                                                \
       (double)(n * C) * (3 * R + slot_bytes(slot, false) + (dx_act ? A : 0)))                                                  \
-    X(rotary, (void *x, const void *table, const int32_t *pos, size_t n, size_t count, size_t D, bool inverse),               \
-      (x, table, pos, n, count, D, inverse), 0, (double)(n * count * D) * 2 * A)                                               \
+    X(rotary, (void *q, void *k, const void *table, const int32_t *pos, size_t n, size_t H, size_t K, size_t D, bool inverse), \
+      (q, k, table, pos, n, H, K, D, inverse), 0, (double)(n * (H + K) * D) * 2 * A)                                           \
     X(attention, (void *o, void *lse, const void *q, const void *k, const void *v, const nr_attention *a, void *scratch),      \
       (o, lse, q, k, v, a, scratch), 4 * pairs(a) * heads(a), (2 * rows(a) * heads(a) + 2 * cached(a)) * A)                    \
     X(attention_back, (void *dq, void *dk, void *dv, const void *d_o, const void *o, const void *q, const void *k,             \

@@ -7,7 +7,7 @@
 #include "kernels/cpu.h"
 
 typedef struct {
-    void *y, *dx_act;
+    void *y, *x_act, *dx_act;
     float *rstd, *dx, *partial; /* partial: (blocks, C) or NULL */
     const void *x;
     const float *w, *dy;
@@ -38,9 +38,13 @@ NR_INLINE void norm_rows(const job *j, size_t task, bool bf16, bool x_bf16)
     for (size_t r = begin; r < end; r++) {
         const void *x = act_at(j->x, r * C, x_bf16);
         float s = (float)(1 / sqrt((double)dot(x, NULL, NULL, C, x_bf16) / (double)C + j->eps));
-        void *y = act_at_mut(j->y, r * C, bf16);
+        void *y = act_at_mut(j->y, r * C, bf16), *x_act = j->x_act ? act_at_mut(j->x_act, r * C, bf16) : NULL;
         j->rstd[r] = s;
-        NR_EACH(C, astore_n(y, i, aload_n(x, i, m, x_bf16) * s * rload_n(j->w, i, m), m, bf16););
+        NR_EACH(C, {
+            vf xi = aload_n(x, i, m, x_bf16);
+            if (x_act) astore_n(x_act, i, xi, m, bf16);
+            astore_n(y, i, xi * s * rload_n(j->w, i, m), m, bf16);
+        });
     }
 }
 
@@ -70,10 +74,10 @@ NR_INLINE void back_rows(const job *j, size_t task, bool bf16, bool x_bf16)
     static void norm_act_rows_##type(void *context, size_t task) { norm_rows(context, task, bf16, bf16); }             \
     static void back_rows_##type(void *context, size_t task) { back_rows(context, task, bf16, false); }                \
     static void back_act_rows_##type(void *context, size_t task) { back_rows(context, task, bf16, bf16); }             \
-    void NR_CPU(rmsnorm, type)(void *y, void *rstd, const void *x, nr_slot slot, const void *w, size_t n, size_t C,    \
-                               double eps)                                                                             \
+    void NR_CPU(rmsnorm, type)(void *y, void *x_act, void *rstd, const void *x, nr_slot slot, const void *w, size_t n, \
+                               size_t C, double eps)                                                                   \
     {                                                                                                                  \
-        job j = {.y = y, .rstd = rstd, .x = x, .w = w, .n = n, .C = C, .eps = eps};                                    \
+        job j = {.y = y, .x_act = x_act, .rstd = rstd, .x = x, .w = w, .n = n, .C = C, .eps = eps};                    \
         nr_parallel(tasks_of(n, NR_ROW_BLOCK), slot == NR_ACT ? norm_act_rows_##type : norm_rows_##type, &j);          \
     }                                                                                                                  \
     void NR_CPU(rmsnorm_back, type)(void *dx, void *dx_act, void *dw, const void *dy, const void *x, nr_slot slot,     \

@@ -114,8 +114,7 @@ static nr_status block(nr_hook *h, void *x, const void *xn, nr_error *err)
     NR_TRY(ops->linear(p[W_Q].linear, q, NR_ACT, xn, h->n, false, err));
     NR_TRY(ops->linear(p[W_K].linear, k, NR_ACT, xn, h->n, false, err));
     NR_TRY(ops->linear(p[W_V].linear, v, NR_ACT, xn, h->n, false, err));
-    ops->rotary(q, h->rope, h->pos, h->n, heads, D, false);
-    ops->rotary(k, h->rope, h->pos, h->n, heads, D, false);
+    ops->rotary(q, k, h->rope, h->pos, h->n, heads, heads, D, false);
     if (h->context) {
         append_cache(h);
         k = h->saved[A_CACHE_K];
@@ -147,8 +146,7 @@ static nr_status block_back(nr_hook *h, void *dxn, const void *dy, const void *x
     nr_attention a = attention_of(h);
     ops->attention_back(dq, dk, dv, h->scratch[A_DOUT], h->saved[A_OUT], h->saved[A_Q], h->saved[A_K], h->saved[A_V], h->saved[A_LSE], &a,
                         h->scratch[A_ATTENTION]);
-    ops->rotary(dq, h->rope, h->pos, h->n, heads, D, true);
-    ops->rotary(dk, h->rope, h->pos, h->n, heads, D, true);
+    ops->rotary(dq, dk, h->rope, h->pos, h->n, heads, heads, D, true);
     /* q, k, v = W xn */
     NR_TRY(matrix_back(h, &p[W_V], dxn, NR_REAL, dv, xn, err));
     NR_TRY(matrix_back(h, &p[W_K], dxn, NR_REAL, dk, xn, err));

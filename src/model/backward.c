@@ -104,7 +104,7 @@ static nr_status feed_forward_back(place *at, bool last, nr_error *err)
     bool begun;
     void *dxn = p->s.block_out;
     /* xn = norm2(x_mid): needed again by what is trained on it */
-    ops->rmsnorm(p->s.xn, s->rstd2, s->x_mid, NR_ACT, at->layer->norm2, n, c->C, c->norm_eps);
+    ops->rmsnorm(p->s.xn, NULL, s->rstd2, s->x_mid, NR_ACT, at->layer->norm2, n, c->C, c->norm_eps);
     /* x = x_mid + after(down(h)) */
     NR_TRY(blocks_after_back(at, NR_AFTER_FFN, dxn, &begun, err));
     if (last) return blocks_beside_back(at, NR_BESIDE_FFN, NULL, err); /* only the blocks' own weights want gradients */
@@ -168,13 +168,12 @@ static nr_status attention_back(place *at, nr_error *err)
     /* xn = norm1(x_in), where something reads it that is trained */
     if (wants_input(at, NR_Q) || wants_input(at, NR_K) || wants_input(at, NR_V) || beside ||
         nr_pass_any_block(p, at->number, at->own, NR_AFTER_ATTENTION))
-        ops->rmsnorm(p->s.xn, s->rstd1, x_in, NR_ACT, at->layer->norm1, n, c->C, c->norm_eps);
+        ops->rmsnorm(p->s.xn, NULL, s->rstd1, x_in, NR_ACT, at->layer->norm1, n, c->C, c->norm_eps);
     /* x_mid = x_in + after(o(attended)) */
     NR_TRY(blocks_after_back(at, NR_AFTER_ATTENTION, dxn, &begun, err));
     NR_TRY(site_back(at, NR_O, p->s.dattended, NR_ACT, p->s.dy, s->attended, false, err));
     heads_back(at);
-    ops->rotary(p->s.dk, p->rope, p->pos, n, c->K, c->D, true);
-    ops->rotary(p->s.dq, p->rope, p->pos, n, c->H, c->D, true);
+    ops->rotary(p->s.dq, p->s.dk, p->rope, p->pos, n, c->H, c->K, c->D, true);
     /* q, k, v = W norm1(x_in) */
     NR_TRY(site_back(at, NR_V, dxn, NR_REAL, p->s.dv, p->s.xn, begun, err));
     NR_TRY(site_back(at, NR_K, dxn, NR_REAL, p->s.dk, p->s.xn, true, err));

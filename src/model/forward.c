@@ -267,11 +267,11 @@ static nr_status attention(nr_pass *p, const place *at, const nr_layer *layer, n
     const nr_ops *ops = p->ops;
     const nr_batch *b = at->b;
     size_t n = b->B * b->T;
-    ops->rmsnorm(p->s.xn, s->rstd1, x, NR_REAL, layer->norm1, n, c->C, c->norm_eps);
+    void *kept = p->opt.recompute ? NULL : s->x_in;
+    ops->rmsnorm(p->s.xn, kept, s->rstd1, x, NR_REAL, layer->norm1, n, c->C, c->norm_eps);
     const output qkv[] = {{NR_Q, s->q}, {NR_K, s->k}, {NR_V, s->v}};
     NR_TRY(sites(p, at, qkv, NR_COUNT(qkv), p->s.xn, err));
-    ops->rotary(s->q, p->rope, p->pos, n, c->H, c->D, false);
-    ops->rotary(s->k, p->rope, p->pos, n, c->K, c->D, false);
+    ops->rotary(s->q, s->k, p->rope, p->pos, n, c->H, c->K, c->D, false);
     nr_attention a = nr_pass_attention(p, b);
     const void *k = s->k, *v = s->v;
     if (p->opt.cache_context) read_cache(p, at->d, at->number, at->own, s, b, &a, &k, &v);
@@ -287,8 +287,7 @@ static nr_status feed_forward(nr_pass *p, const place *at, const nr_layer *layer
     const nr_config *c = p->config;
     const nr_ops *ops = p->ops;
     size_t n = at->b->B * at->b->T;
-    if (p->opt.train) ops->to_act(s->x_mid, x, n * c->C);
-    ops->rmsnorm(p->s.xn, s->rstd2, x, NR_REAL, layer->norm2, n, c->C, c->norm_eps);
+    ops->rmsnorm(p->s.xn, p->opt.train ? s->x_mid : NULL, s->rstd2, x, NR_REAL, layer->norm2, n, c->C, c->norm_eps);
     const output gate_up[] = {{NR_GATE, s->gate}, {NR_UP, s->up}};
     NR_TRY(sites(p, at, gate_up, NR_COUNT(gate_up), p->s.xn, err));
     ops->glu(p->s.h, s->gate, s->up, c->act, n, c->F);
@@ -301,14 +300,13 @@ static nr_status feed_forward(nr_pass *p, const place *at, const nr_layer *layer
     return blocks_beside(p, at, NR_BESIDE_FFN, x, err);
 }
 
-/* What backward wants of the residual before a layer; again: from there. */
+/* What a second run begins with: the residual before the layer. */
 static void keep_residual(nr_pass *p, size_t d, const nr_batch *b, bool again)
 {
     void *kept = p->saved[d].x_in;
-    size_t elements = b->B * b->T * p->config->C;
-    if (again) nr_copy(p->x, kept, elements * p->ops->real_size);
-    else if (kept && p->opt.recompute) nr_copy(kept, p->x, elements * p->ops->real_size);
-    else if (kept) p->ops->to_act(kept, p->x, elements);
+    size_t bytes = b->B * b->T * p->config->C * p->ops->real_size;
+    if (again) nr_copy(p->x, kept, bytes);
+    else if (kept) nr_copy(kept, p->x, bytes);
 }
 
 nr_status nr_pass_run_layer(nr_pass *p, size_t d, const nr_batch *b, bool again, nr_error *err)
@@ -317,7 +315,7 @@ nr_status nr_pass_run_layer(nr_pass *p, size_t d, const nr_batch *b, bool again,
     const nr_layer *layer = nr_pass_layer(p, d, &at.number, &at.own);
     nr_saved *s = &p->saved[d];
     at.o = again || at.own ? NULL : p->observation;
-    keep_residual(p, d, b, again);
+    if (p->opt.recompute) keep_residual(p, d, b, again);
     if (at.own && (p->bare || !p->walker->on)) return NR_OK; /* a copy that is switched off passes its input on */
     NR_TRY(attention(p, &at, layer, s, p->x, err));
     return feed_forward(p, &at, layer, s, p->x, err);
@@ -387,7 +385,7 @@ nr_status nr_pass_forward(nr_pass *p, const nr_batch *b, nr_error *err)
     nr_ends ends = nr_pass_ends(p);
     embed(p, ends.embedding, b->ids, n);
     for (size_t d = 0; d < p->depth; d++) NR_TRY(nr_pass_run_layer(p, d, b, false, err));
-    p->ops->rmsnorm(p->s.final_xn, p->s.final_rstd, p->x, NR_REAL, ends.final_norm, n, c->C, c->norm_eps);
+    p->ops->rmsnorm(p->s.final_xn, NULL, p->s.final_rstd, p->x, NR_REAL, ends.final_norm, n, c->C, c->norm_eps);
     return NR_OK;
 }
 

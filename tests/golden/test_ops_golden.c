@@ -151,7 +151,7 @@ static void rmsnorm(void)
     enum { N = 7, C = 33 };
     const char *p = "rmsnorm";
     void *x = take(p, "x"), *w = take(p, "w"), *y = room(N * C), *rstd = room(N), *dx = room(N * C), *dw = room(C);
-    ops->rmsnorm(y, rstd, x, NR_REAL, w, N, C, 1e-5);
+    ops->rmsnorm(y, NULL, rstd, x, NR_REAL, w, N, C, 1e-5);
     expect(p, "y", y);
     ops->rmsnorm_back(dx, NULL, dw, take(p, "dy"), x, NR_REAL, w, rstd, N, C, room(C));
     expect(p, "dx", dx);
@@ -162,7 +162,7 @@ static void rotary(void)
 {
     static const int32_t pos[] = {0, 4, 1, 7, 2};
     void *x = take("rotary", "x");
-    ops->rotary(x, take("rotary", "table"), pos, 5, 3, 12, false);
+    ops->rotary(x, NULL, take("rotary", "table"), pos, 5, 3, 0, 12, false);
     expect("rotary", "y", x);
 }
 

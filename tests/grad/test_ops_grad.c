@@ -73,7 +73,7 @@ typedef struct {
 static double norm_loss(void *context)
 {
     norm *s = context;
-    nr_ops_reference(true)->rmsnorm(s->y, s->rstd, s->x, NR_REAL, s->w, NORM_N, NORM_C, 1e-3);
+    nr_ops_reference(true)->rmsnorm(s->y, NULL, s->rstd, s->x, NR_REAL, s->w, NORM_N, NORM_C, 1e-3);
     return weighted(s->c, s->y, NORM_N * NORM_C);
 }
 
@@ -109,7 +109,7 @@ static double rotary_loss(void *context)
 {
     rotation *s = context;
     memcpy(s->y, s->x, sizeof s->y);
-    nr_ops_reference(true)->rotary(s->y, s->table, s->pos, ROT_N, ROT_H, ROT_D, false);
+    nr_ops_reference(true)->rotary(s->y, NULL, s->table, s->pos, ROT_N, ROT_H, 0, ROT_D, false);
     return weighted(s->c, s->y, ROT_ALL);
 }
 
@@ -127,7 +127,7 @@ static void test_rotary(void **state)
     fill(s.x, ROT_ALL, 1);
     fill(s.c, ROT_ALL, 1);
     memcpy(dx, s.c, sizeof dx);
-    nr_ops_reference(true)->rotary(dx, s.table, s.pos, ROT_N, ROT_H, ROT_D, true);
+    nr_ops_reference(true)->rotary(dx, NULL, s.table, s.pos, ROT_N, ROT_H, 0, ROT_D, true);
     check("rotary dx", rotary_loss, &s, s.x, dx, ROT_ALL);
 }
 
