@@ -9,10 +9,10 @@
 #define DEEP_ROWS 96
 #define DEEP_PANELS 5        /* of a group, which reads the rows once */
 #define PIECE 512            /* rows that the weights' gradient adds up at once */
-#define WEIGHT_ROWS 144      /* rows of it in a task: their pairs stay on its stack */
-#define WEIGHT_ROWS_PADDED 160
+#define WEIGHT_ROWS 288      /* rows of it in a task: their pairs stay on its stack; whole vectors of pairs */
 #define WEIGHT_PANELS 5
-#define LEAST_TASKS 8        /* of groups of panels: work for as many threads */
+#define LEAST_TASKS 2        /* a thread's, where panels go in groups */
+#define PART_LEAST 32
 #define NEAR_ROWS 256       /* rows that a walk over the panels multiplies with each: as many as */
 #define NEAR_BYTES 393216   /* so many bytes of x, which stay in a core's L2 cache beside two panels */
 
@@ -50,6 +50,16 @@ const nr_panels *nr_panels_find(const nr_panels *list, size_t *panel)
 {
     for (; *panel >= nr_panel_count(list->cols); list++) *panel -= nr_panel_count(list->cols);
     return list;
+}
+
+/* Parts of the rows times groups of panels are the tasks: at most part_most rows and group_most panels in one, fewer panels and
+ * then fewer rows where the threads are many. */
+static void cut(size_t *parts, size_t *groups, size_t rows, size_t part_most, size_t panels, size_t group_most)
+{
+    size_t least = LEAST_TASKS * nr_threads_get();
+    *parts = (rows + part_most - 1) / part_most;
+    *groups = NR_MAX((panels + group_most - 1) / group_most, NR_MIN(panels, (least + *parts - 1) / *parts));
+    *parts = NR_MAX(*parts, NR_MIN((rows + PART_LEAST - 1) / PART_LEAST, (least + *groups - 1) / *groups));
 }
 
 /* Where the product's part from (row, col) on goes. */
@@ -125,8 +135,7 @@ void nr_panels_bf16(const nr_panels *list, size_t count, const void *x, size_t n
     if (n == 0) return;
     for (size_t i = 0; i < count; i++) j.panels += nr_panel_count(list[i].cols);
     if (depth > DEEP) {
-        j.parts = (n + DEEP_ROWS - 1) / DEEP_ROWS;
-        j.groups = NR_MAX((j.panels + DEEP_PANELS - 1) / DEEP_PANELS, NR_MIN(j.panels, (LEAST_TASKS + j.parts - 1) / j.parts));
+        cut(&j.parts, &j.groups, n, DEEP_ROWS, j.panels, DEEP_PANELS);
         nr_parallel(j.parts * j.groups, deep_task, &j);
         return;
     }
@@ -160,7 +169,7 @@ static weight_place weight_place_of(const weight_job *j, size_t task)
 static void weight_task(void *context, size_t i)
 {
     const weight_job *j = context;
-    _Alignas(64) uint16_t left[PIECE * WEIGHT_ROWS_PADDED], right[PIECE * NR_PANEL];
+    _Alignas(64) uint16_t left[PIECE * WEIGHT_ROWS], right[PIECE * NR_PANEL];
     const weight_place p = weight_place_of(j, i), q = weight_place_of(j, NR_MIN(i + 1, j->groups * j->parts - 1));
     size_t width = (p.rows + 31) / 32 * 32, x_pitch = j->in * sizeof *j->x, dy_pitch = j->out * sizeof *j->dy;
     nr_panel_pairs *pairs = nr_panel_bf16_pairs();
@@ -188,9 +197,6 @@ static void weight_task(void *context, size_t i)
 void nr_panels_bf16_weight(float *dw, const uint16_t *dy, const uint16_t *x, size_t n, size_t out, size_t in)
 {
     weight_job j = {dw, dy, x, n, out, in, 0, 0};
-    size_t panels = nr_panel_count(in);
-    j.groups = (panels + WEIGHT_PANELS - 1) / WEIGHT_PANELS;
-    j.parts = (out + WEIGHT_ROWS - 1) / WEIGHT_ROWS;
-    if (j.groups * j.parts < LEAST_TASKS) j.groups = NR_MIN(panels, (LEAST_TASKS + j.parts - 1) / j.parts);
+    cut(&j.parts, &j.groups, out, WEIGHT_ROWS, nr_panel_count(in), WEIGHT_PANELS);
     nr_parallel(j.groups * j.parts, weight_task, &j);
 }
