@@ -62,13 +62,16 @@ def fastest(run, seconds=1.0):
 
 
 def machine(_):
-    """Products of the shapes that the model's own have, larger: (tokens, in) x (in, out)."""
+    """Products of the shapes that the model's own have, and larger: (tokens, in) x (in, out). Once as they lie, and once
+    with weights that oneDNN packed beforehand, as nres packs its own."""
     out = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         rates = []
-        for m, k, n in ((2048, 2048, 2048), (2048, 4096, 2048)):
+        for m, k, n in ((2048, 2048, 2048), (2048, 4096, 2048), (512, 576, 3072), (512, 1536, 576)):
             a, b = torch.randn(m, k).to(dtype), torch.randn(k, n).to(dtype)
+            packed = torch.ops.mkldnn._reorder_linear_weight(b.t().contiguous(), m)
             rates.append(2 * m * k * n / fastest(lambda: torch.mm(a, b)))
+            rates.append(2 * m * k * n / fastest(lambda: torch.ops.mkldnn._linear_pointwise(a, packed, None, "none", [], "")))
         out["flops_" + name] = max(rates)
     a, b = torch.ones(64 << 20), torch.empty(64 << 20)
     out["copy_bytes_per_second"] = 2 * a.numel() * 4 / fastest(lambda: b.copy_(a))

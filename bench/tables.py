@@ -13,7 +13,7 @@ class Data:
     """A run read back: description (dict), results {test: {contender: row}}, bounds."""
 
     def __init__(self):
-        self.description, self.results, self.bounds = {}, {}, {}
+        self.description, self.results, self.bounds, self.library = {}, {}, {}, {}
 
 
 def read(path):
@@ -23,7 +23,8 @@ def read(path):
             if r["test"] == "description":
                 data.description[r["measure"]] = r["value"]
             elif r["test"] == "machine":
-                data.bounds[r["measure"]] = max(data.bounds.get(r["measure"], 0), float(r["value"]))
+                for of in (data.bounds,) if r["contender"] == "nres" else (data.bounds, data.library):
+                    of[r["measure"]] = max(of.get(r["measure"], 0), float(r["value"]))
             else:
                 row = raw.setdefault(r["test"], {}).setdefault(r["contender"], {"compute": r["compute"], "rounds": {}})
                 row["rounds"].setdefault(r["round"], {})[r["measure"]] = r["value"]
@@ -116,8 +117,9 @@ def missing(test, rows):
 
 
 def bound_line(data):
-    b = data.bounds
-    parts = [f"{name} products {b['flops_' + name] / 1e9:.0f} GFLOP/s" for name in ("fp32", "bf16") if b.get("flops_" + name)]
+    b, library = data.bounds, data.library
+    parts = [f"{name} products {b[key] / 1e9:.0f} GFLOP/s" + (f" ({library[key] / 1e9:.0f} by the library)" if library.get(key) else "")
+             for name, key in (("fp32", "flops_fp32"), ("bf16", "flops_bf16")) if b.get(key)]
     parts += [f"memory {word} {b[key] / 1e9:.1f} GB/s" for key, word in (("read_bytes_per_second", "read"), ("copy_bytes_per_second", "copied"))
               if b.get(key)]
     return ", ".join(parts)
