@@ -112,7 +112,7 @@ struct nr_ops {
 
     /* Rows of logits (n,V) real against targets (n), -1 = ignored.
      * nll (n) double = lse - logit[target], 0 where ignored.
-     * d_logits (n,V) act or NULL = (softmax - onehot) * scale, 0 where ignored; may begin where logits does. */
+     * d_logits (n,V) act or NULL = (softmax - onehot) * scale, 0 where ignored; may begin where logits does, which are lost then. */
     void (*cross_entropy)(double *nll, void *d_logits, const void *logits, const int32_t *targets,
                           double scale, size_t n, size_t V);
     /* Of two sets of logits (n,V) real: kl (n) double = KL(p || q); same (n) = equal argmax. */

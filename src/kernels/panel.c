@@ -12,9 +12,9 @@
 #define WEIGHT_ROWS 288      /* rows of it in a task: their pairs stay on its stack; whole vectors of pairs */
 #define WEIGHT_PANELS 5
 #define LEAST_TASKS 2        /* a thread's, where panels go in groups */
-#define PART_LEAST 32
-#define NEAR_ROWS 256       /* rows that a walk over the panels multiplies with each: as many as */
-#define NEAR_BYTES 393216   /* so many bytes of x, which stay in a core's L2 cache beside two panels */
+#define PART_LEAST 32        /* rows of a part that is cut for their sake */
+#define NEAR_ROWS 256        /* rows that a walk over the panels multiplies with each: as many as */
+#define NEAR_BYTES 393216    /* so many bytes of x, which stay in a core's L2 cache beside two panels */
 
 #if defined(__x86_64__)
 nr_panel_product nr_panel_product_avx512bf16, nr_panel_product_avx512vnni;

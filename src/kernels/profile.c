@@ -86,8 +86,8 @@ static double slot_bytes(nr_slot slot, bool accumulate) { return (slot == NR_REA
       (4 * rows(a) * heads(a) + 4 * cached(a)) * A)                                                                            \
     X(glu, (void *h, const void *g, const void *u, nr_act act, size_t n, size_t F), (h, g, u, act, n, F), 0,                   \
       (double)(n * F) * 3 * A)                                                                                                \
-    X(glu_back, (void *dg, void *du, void *h, const void *dh, const void *g, const void *u, nr_act act, size_t n, size_t F),            \
-      (dg, du, h, dh, g, u, act, n, F), 0, (double)(n * F) * (h ? 6 : 5) * A)                                                              \
+    X(glu_back, (void *dg, void *du, void *h, const void *dh, const void *g, const void *u, nr_act act, size_t n, size_t F),  \
+      (dg, du, h, dh, g, u, act, n, F), 0, (double)(n * F) * (h ? 6 : 5) * A)                                                 \
     X(cross_entropy, (double *nll, void *d_logits, const void *logits, const int32_t *targets, double scale, size_t n,         \
                       size_t V), (nll, d_logits, logits, targets, scale, n, V), 0, (double)(n * V) * (R + (d_logits ? A : 0))) \
     X(divergence, (double *kl, uint8_t *same, const void *p, const void *q, size_t n, size_t V), (kl, same, p, q, n, V), 0,    \
@@ -102,7 +102,7 @@ static double slot_bytes(nr_slot slot, bool accumulate) { return (slot == NR_REA
     X(gate_back, (void *da, void *dz, const void *dy, const void *a, const void *g, const void *z, const nr_gate_loss *loss,   \
                   size_t n, size_t C), (da, dz, dy, a, g, z, loss, n, C), 0, (double)(n * C) * (R + 2 * A))                    \
     X(gate_back_input, (void *dxn, void *dw, void *dbias, const void *dz, const void *xn, const void *w, size_t n, size_t C,   \
-                        void *scratch), (dxn, dw, dbias, dz, xn, w, n, C, scratch), 0, (double)(n * C) * ((dxn ? 2 * R : 0) + A))          \
+                        void *scratch), (dxn, dw, dbias, dz, xn, w, n, C, scratch), 0, (double)(n * C) * ((dxn ? 2 * R : 0) + A)) \
     X(to_act, (void *dst, const void *src, size_t n), (dst, src, n), 0, (double)n * (R + A))                                   \
     X(to_real, (void *dst, const void *src, size_t n), (dst, src, n), 0, (double)n * (R + A))                                  \
     X(scale, (void *x, double s, size_t n), (x, s, n), 0, (double)n * 2 * A)                                                   \
