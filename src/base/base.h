@@ -196,6 +196,8 @@ nr_status nr_settings_from_json(nr_settings *s, const json_t *j, const char *whe
 /* ---- clock.c ---- */
 double nr_clock(void); /* monotonic seconds */
 size_t nr_memory_peak(void); /* bytes resident at most so far */
+/* From now on the peak is of what is resident now and comes after. Where the kernel doesn't offer that, nothing happens. */
+void nr_memory_peak_forget(void);
 size_t nr_core_count(void);  /* cores this process may use */
 
 /* ---- threads.c: one pool, libgomp's, shared with the matrix library ---- */

@@ -5,6 +5,11 @@
  * Every test opens the model for itself, on a table that times the operations,
  * so the work that a figure is divided by is counted, not estimated. Timing
  * costs about 0.1 us a call (some 1500 calls a pass). Ids are random.
+ *
+ * What the machine can do changes while it is measured: neighbours come and go,
+ * and a virtual machine's cores move together or apart. So a repetition is held
+ * against the rate found right before and after it, not against a rate of
+ * another moment.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +20,7 @@
 
 #define WARM 2             /* repetitions that don't count */
 #define RATE_SECONDS 0.4
+#define BESIDE_SECONDS 0.1 /* the same beside a repetition */
 #define PRODUCT_ROWS 1024
 
 typedef struct {
@@ -24,8 +30,23 @@ typedef struct {
     const nr_listener *listener;
     const nr_ops *ops, *timed;
     double flops_rate, read_rate; /* 0: not measured */
+    size_t peak;                  /* bytes resident at most, measuring rates aside */
     json_t *tests;
 } bench;
+
+/* What a test is held against. */
+typedef enum { BY_PRODUCTS, BY_MEMORY } bound;
+
+/* Repetitions of a test, which did the work of the profile together. */
+typedef struct {
+    const char *name, *doing;
+    size_t tokens; /* of one */
+    bound by;
+    nr_status (*once)(void *context, nr_error *err);
+    void *context;
+    double *seconds; /* (repetitions) */
+    double *rates;   /* (repetitions + 1) of the bound, before each and after the last; 0: not measured */
+} test;
 
 /* ---- JSON ---- */
 
@@ -65,60 +86,17 @@ static json_t *lines_json(const nr_profile_line *line, size_t count, double all)
     return list;
 }
 
-/* seconds (count) of repetitions that did the work of the profile together. */
-static void add_test(bench *b, const char *name, size_t tokens, double *seconds, size_t count)
-{
-    double all = 0, products = 0, attention = 0, bytes = 0, done = (double)(tokens * count);
-    size_t lines;
-    const nr_profile_line *line = nr_profile_lines(&lines);
-    json_t *o = json_object(), *list = json_array(), *rate = json_object();
-    for (size_t i = 0; i < lines; i++) {
-        *(line[i].out ? &products : &attention) += line[i].flops;
-        bytes += line[i].bytes;
-    }
-    for (size_t i = 0; i < count; i++) {
-        all += seconds[i];
-        json_array_append_new(list, json_real(seconds[i]));
-    }
-    qsort(seconds, count, sizeof *seconds, by_value);
-    double median = 0.5 * (seconds[(count - 1) / 2] + seconds[count / 2]);
-    put(rate, "best", (double)tokens / seconds[0]);
-    put(rate, "median", (double)tokens / median);
-    json_object_set_new(o, "name", json_string(name));
-    put_size(o, "tokens", tokens);
-    json_object_set_new(o, "seconds", list);
-    json_object_set_new(o, "tokens_per_second", rate);
-    put(o, "flops_per_token", products / done);
-    put(o, "attention_flops_per_token", attention / done);
-    put(o, "bytes_per_token", bytes / done);
-    if (b->flops_rate > 0) put(o, "share_of_flop_bound", products / done * (double)tokens / median / b->flops_rate);
-    if (b->read_rate > 0) put(o, "share_of_byte_bound", bytes / done * (double)tokens / median / b->read_rate);
-    put_size(o, "peak_bytes", nr_memory_peak());
-    if (b->opt->profile) json_object_set_new(o, "profile", lines_json(line, lines, all));
-    json_array_append_new(b->tests, o);
-}
-
-static void progress(const bench *b, const char *what, size_t done)
-{
-    nr_progress(b->listener, what, (double)done, (double)(WARM + b->opt->repetitions), 0, "repetitions");
-}
-
-static nr_status interrupted(const bench *b, nr_error *err)
-{
-    return nr_stopped(b->listener) ? nr_fail(err, NR_E_INTERRUPTED, "interrupted") : NR_OK;
-}
-
 /* ---- the machine ---- */
 
 /* The best of the model's own products and of a large square one. */
-static double best_product(const bench *b, const nr_ops *ops)
+static double best_product(const bench *b, const nr_ops *ops, double seconds)
 {
     nr_model *m;
     nr_model_options opt = {.use = NR_USE_SHAPES, .threads = b->settings->threads};
-    double best = nr_product_rate(ops, 2048, 2048, 2048, RATE_SECONDS);
+    double best = nr_product_rate(ops, 2048, 2048, 2048, seconds);
     if (nr_model_open_on(&m, b->path, &opt, ops, NULL) != NR_OK) return best;
     size_t C = m->config->C, F = m->config->F;
-    double up = nr_product_rate(ops, PRODUCT_ROWS, F, C, RATE_SECONDS), down = nr_product_rate(ops, PRODUCT_ROWS, C, F, RATE_SECONDS);
+    double up = nr_product_rate(ops, PRODUCT_ROWS, F, C, seconds), down = nr_product_rate(ops, PRODUCT_ROWS, C, F, seconds);
     nr_model_close(m);
     return NR_MAX(best, NR_MAX(up, down));
 }
@@ -136,14 +114,101 @@ static json_t *machine_json(bench *b)
     put_size(o, "threads", nr_threads_get());
     for (int k = 0; k < 2; k++) {
         if (nr_ops_cpu(&kind, k ? NR_COMPUTE_BF16 : NR_COMPUTE_FP32, NULL) != NR_OK) continue;
-        double rate = best_product(b, kind);
+        double rate = best_product(b, kind, RATE_SECONDS);
         put(o, k ? "flops_bf16" : "flops_fp32", rate);
         if (kind == b->ops) b->flops_rate = rate;
     }
     b->read_rate = nr_read_rate(RATE_SECONDS);
     put(o, "copy_bytes_per_second", nr_copy_rate(RATE_SECONDS));
     put(o, "read_bytes_per_second", b->read_rate);
+    nr_memory_peak_forget();
     return o;
+}
+
+/* The rate that bounds a test, now. What it takes of memory isn't counted. */
+static double rate_now(bench *b, bound by)
+{
+    if (!(b->opt->tests & NR_BENCH_MACHINE)) return 0;
+    b->peak = NR_MAX(b->peak, nr_memory_peak());
+    double rate = by == BY_MEMORY ? nr_read_rate(BESIDE_SECONDS) : best_product(b, b->ops, BESIDE_SECONDS);
+    nr_memory_peak_forget();
+    return rate;
+}
+
+/* ---- repetitions ---- */
+
+static double median_of(double *x, size_t n)
+{
+    qsort(x, n, sizeof *x, by_value);
+    return 0.5 * (x[(n - 1) / 2] + x[n / 2]);
+}
+
+/* The median share of the bound, each repetition against the faster of the rates beside it. Orders t->rates. */
+static void put_share(json_t *o, const test *t, const char *key, double work, size_t count)
+{
+    if (t->rates[0] <= 0) return;
+    json_t *list = json_array();
+    for (size_t i = 0; i <= count; i++) json_array_append_new(list, json_real(t->rates[i]));
+    json_object_set_new(o, "bound_rates", list);
+    for (size_t i = 0; i < count; i++) t->rates[i] = work / t->seconds[i] / NR_MAX(t->rates[i], t->rates[i + 1]);
+    put(o, key, median_of(t->rates, count));
+}
+
+/* Orders t->seconds. */
+static void add_test(bench *b, const test *t, size_t count)
+{
+    double all = 0, products = 0, attention = 0, bytes = 0, done = (double)(t->tokens * count);
+    size_t lines;
+    const nr_profile_line *line = nr_profile_lines(&lines);
+    json_t *o = json_object(), *list = json_array(), *rate = json_object();
+    for (size_t i = 0; i < lines; i++) {
+        *(line[i].out ? &products : &attention) += line[i].flops;
+        bytes += line[i].bytes;
+    }
+    for (size_t i = 0; i < count; i++) {
+        all += t->seconds[i];
+        json_array_append_new(list, json_real(t->seconds[i]));
+    }
+    if (t->by == BY_PRODUCTS) put_share(o, t, "share_of_flop_bound", products / (double)count, count);
+    else put_share(o, t, "share_of_byte_bound", bytes / (double)count, count);
+    double median = median_of(t->seconds, count), each = (double)t->tokens / median;
+    put(rate, "best", (double)t->tokens / t->seconds[0]);
+    put(rate, "median", each);
+    json_object_set_new(o, "name", json_string(t->name));
+    put_size(o, "tokens", t->tokens);
+    json_object_set_new(o, "seconds", list);
+    json_object_set_new(o, "tokens_per_second", rate);
+    put(o, "flops_per_token", products / done);
+    put(o, "attention_flops_per_token", attention / done);
+    put(o, "bytes_per_token", bytes / done);
+    if (b->flops_rate > 0 && t->by != BY_PRODUCTS) put(o, "share_of_flop_bound", products / done * each / b->flops_rate);
+    if (b->read_rate > 0 && t->by != BY_MEMORY) put(o, "share_of_byte_bound", bytes / done * each / b->read_rate);
+    put_size(o, "peak_bytes", NR_MAX(b->peak, nr_memory_peak()));
+    if (b->opt->profile) json_object_set_new(o, "profile", lines_json(line, lines, all));
+    json_array_append_new(b->tests, o);
+}
+
+static nr_status repetitions(bench *b, test *t, nr_error *err)
+{
+    size_t n = b->opt->repetitions;
+    nr_status st;
+    NR_GO(nr_alloc(&t->seconds, n, sizeof *t->seconds, "timings", err));
+    NR_GO(nr_alloc(&t->rates, n + 1, sizeof *t->rates, "rates", err));
+    for (size_t i = 0; i < WARM + n; i++) {
+        if (i >= WARM) t->rates[i - WARM] = rate_now(b, t->by);
+        if (i == WARM) nr_profile_clear();
+        double began = nr_clock();
+        NR_GO(t->once(t->context, err));
+        if (i >= WARM) t->seconds[i - WARM] = nr_clock() - began;
+        nr_progress(b->listener, t->doing, (double)(i + 1), (double)(WARM + n), 0, "repetitions");
+        if (nr_stopped(b->listener)) NR_GO(nr_fail(err, NR_E_INTERRUPTED, "interrupted"));
+    }
+    t->rates[n] = rate_now(b, t->by);
+    add_test(b, t, n);
+done:
+    free(t->seconds);
+    free(t->rates);
+    return st;
 }
 
 /* ---- tests ---- */
@@ -159,31 +224,23 @@ static nr_status open_model(const bench *b, nr_model **m, nr_use use, bool alone
     return nr_model_open_on(m, b->path, &opt, b->timed, err);
 }
 
+static nr_status train_once(void *context, nr_error *err)
+{
+    nr_step_result r;
+    return nr_train_step(context, &r, err);
+}
+
 static nr_status train(bench *b, nr_error *err)
 {
     nr_model *m;
     nr_trainer *t;
     nr_settings s = *b->settings;
-    size_t n = b->opt->repetitions;
-    double *seconds = NULL;
-    nr_status st;
-    s.steps = WARM + n;
+    s.steps = WARM + b->opt->repetitions;
     s.warmup_steps = 0;
     NR_TRY(open_model(b, &m, NR_USE_TRAIN, false, err));
     NR_TRY(nr_trainer_random(&t, m, &s, err));
-    NR_GO(nr_alloc(&seconds, n, sizeof *seconds, "timings", err));
-    for (size_t i = 0; i < WARM + n; i++) {
-        nr_step_result r;
-        if (i == WARM) nr_profile_clear();
-        double began = nr_clock();
-        NR_GO(nr_train_step(t, &r, err));
-        if (i >= WARM) seconds[i - WARM] = nr_clock() - began;
-        progress(b, "training", i + 1);
-        NR_GO(interrupted(b, err));
-    }
-    add_test(b, "train", s.batch_size * s.context, seconds, n);
-done:
-    free(seconds);
+    test steps = {"train", "training", s.batch_size * s.context, BY_PRODUCTS, train_once, t, NULL, NULL};
+    nr_status st = repetitions(b, &steps, err);
     nr_trainer_close(t);
     return st;
 }
@@ -193,72 +250,83 @@ static void random_ids(int32_t *ids, size_t n, size_t V)
     for (size_t i = 0; i < n; i++) ids[i] = (int32_t)(nr_rng_u64(1, NR_RNG_TEST, i) % V);
 }
 
+typedef struct {
+    nr_pass *p;
+    nr_batch batch;
+    size_t rows; /* of a repetition */
+} pass;
+
+static nr_status pass_once(void *context, nr_error *err)
+{
+    const pass *f = context;
+    for (size_t row = 0; row < f->rows; row += f->batch.B) {
+        NR_TRY(nr_pass_forward(f->p, &f->batch, err));
+        NR_TRY(nr_pass_loss(f->p, &f->batch, false, NULL, NULL, err));
+    }
+    return NR_OK;
+}
+
 static nr_status forward_passes(bench *b, const nr_model *m, nr_extension *e, nr_error *err)
 {
     const nr_settings *s = b->settings;
-    size_t n = b->opt->repetitions, B = nr_train_micro_batch(s), T = s->context;
-    nr_pass *p = NULL;
+    size_t B = nr_train_micro_batch(s), T = s->context;
     int32_t *ids = NULL;
-    double *seconds = NULL;
+    pass f = {.rows = s->batch_size};
     nr_pass_options opt = {.B = B, .T = T};
     nr_status st;
     NR_GO(nr_alloc(&ids, B * T + 1, sizeof *ids, "ids", err));
-    NR_GO(nr_alloc(&seconds, n, sizeof *seconds, "timings", err));
-    NR_GO(nr_pass_new(&p, m, &e, 1, &opt, err));
+    NR_GO(nr_pass_new(&f.p, m, &e, 1, &opt, err));
     random_ids(ids, B * T + 1, m->config->V);
-    nr_batch batch = {.B = B, .T = T, .ids = ids, .targets = ids + 1, .step_tokens = B * T};
-    for (size_t i = 0; i < WARM + n; i++) {
-        if (i == WARM) nr_profile_clear();
-        double began = nr_clock();
-        for (size_t row = 0; row < s->batch_size; row += B) {
-            NR_GO(nr_pass_forward(p, &batch, err));
-            NR_GO(nr_pass_loss(p, &batch, false, NULL, NULL, err));
-        }
-        if (i >= WARM) seconds[i - WARM] = nr_clock() - began;
-        progress(b, "forward", i + 1);
-        NR_GO(interrupted(b, err));
-    }
-    add_test(b, "forward", s->batch_size * T, seconds, n);
+    f.batch = (nr_batch){.B = B, .T = T, .ids = ids, .targets = ids + 1, .step_tokens = B * T};
+    test t = {"forward", "forward", s->batch_size * T, BY_PRODUCTS, pass_once, &f, NULL, NULL};
+    NR_GO(repetitions(b, &t, err));
 done:
-    nr_pass_free(p);
+    nr_pass_free(f.p);
     free(ids);
-    free(seconds);
     return st;
+}
+
+typedef struct {
+    nr_session *session;
+    int32_t *ids;          /* (prompt + generate) */
+    size_t prompt, generate;
+} talk;
+
+static nr_status prompt_once(void *context, nr_error *err)
+{
+    const talk *t = context;
+    nr_session_rewind(t->session, 0);
+    return nr_session_eval(t->session, t->ids, t->prompt, err);
+}
+
+/* Behind the prompt. */
+static nr_status generate_once(void *context, nr_error *err)
+{
+    const talk *t = context;
+    nr_session_rewind(t->session, t->prompt);
+    for (size_t k = 0; k < t->generate; k++) NR_TRY(nr_session_eval(t->session, t->ids + t->prompt + k, 1, err));
+    return NR_OK;
 }
 
 /* A prompt at once, then token by token; e NULL: the backbone alone. */
 static nr_status session(bench *b, const nr_model *m, nr_extension *e, nr_error *err)
 {
-    size_t n = b->opt->repetitions, P = NR_MAX(b->opt->prompt, 1), G = b->opt->generate;
-    nr_session *session = NULL;
-    int32_t *ids = NULL;
-    double *seconds = NULL;
+    size_t P = NR_MAX(b->opt->prompt, 1), G = b->opt->generate;
+    talk s = {.prompt = P, .generate = G};
+    test prompt = {e ? "prompt, extended" : "prompt", "reading a prompt", P, BY_PRODUCTS, prompt_once, &s, NULL, NULL};
+    test generate = {e ? "generate, extended" : "generate", "generating", G, BY_MEMORY, generate_once, &s, NULL, NULL};
     nr_status st;
-    NR_GO(nr_alloc(&ids, P + G, sizeof *ids, "ids", err));
-    NR_GO(nr_alloc(&seconds, n, sizeof *seconds, "timings", err));
-    NR_GO(nr_session_new(&session, m, e, P + G, err));
-    random_ids(ids, P + G, m->config->V);
-    for (int part = 0; part < 2; part++) {
-        if (!(b->opt->tests & (part ? NR_BENCH_GENERATE : NR_BENCH_PROMPT)) || (part && G == 0)) continue;
-        nr_session_rewind(session, 0);
-        if (part) NR_GO(nr_session_eval(session, ids, P, err));
-        for (size_t i = 0; i < WARM + n; i++) {
-            nr_session_rewind(session, part ? P : 0);
-            if (i == WARM) nr_profile_clear();
-            double began = nr_clock();
-            if (!part) NR_GO(nr_session_eval(session, ids, P, err));
-            for (size_t k = 0; part && k < G; k++) NR_GO(nr_session_eval(session, ids + P + k, 1, err));
-            if (i >= WARM) seconds[i - WARM] = nr_clock() - began;
-            progress(b, part ? "generating" : "reading a prompt", i + 1);
-            NR_GO(interrupted(b, err));
-        }
-        const char *names[] = {"prompt", "prompt, extended", "generate", "generate, extended"};
-        add_test(b, names[2 * part + (e != NULL)], part ? G : P, seconds, n);
+    NR_GO(nr_alloc(&s.ids, P + G, sizeof *s.ids, "ids", err));
+    NR_GO(nr_session_new(&s.session, m, e, P + G, err));
+    random_ids(s.ids, P + G, m->config->V);
+    if (b->opt->tests & NR_BENCH_PROMPT) NR_GO(repetitions(b, &prompt, err));
+    if (b->opt->tests & NR_BENCH_GENERATE && G > 0) {
+        NR_GO(prompt_once(&s, err));
+        NR_GO(repetitions(b, &generate, err));
     }
 done:
-    nr_session_close(session);
-    free(ids);
-    free(seconds);
+    nr_session_close(s.session);
+    free(s.ids);
     return st;
 }
 
@@ -269,13 +337,13 @@ static nr_status sessions(bench *b, const nr_model *m, nr_extension *e, nr_error
 }
 
 /* Runs a test on a model opened to be run, and a fresh extension. */
-static nr_status inference(bench *b, bool alone, nr_status (*test)(bench *, const nr_model *, nr_extension *, nr_error *), nr_error *err)
+static nr_status inference(bench *b, bool alone, nr_status (*run)(bench *, const nr_model *, nr_extension *, nr_error *), nr_error *err)
 {
     nr_model *m;
     nr_extension *e = NULL;
     NR_TRY(open_model(b, &m, NR_USE_FORWARD, alone, err));
     nr_status st = nr_extension_new(&e, m, b->settings, err);
-    if (st == NR_OK) st = test(b, m, e, err);
+    if (st == NR_OK) st = run(b, m, e, err);
     nr_extension_close(e);
     nr_model_close(m);
     return st;
@@ -302,7 +370,7 @@ nr_status nr_bench(char **json, const char *model, const nr_settings *s, const n
     if (opt->tests & NR_BENCH_FORWARD) NR_GO(inference(&b, false, forward_passes, err));
     if (opt->tests & (NR_BENCH_PROMPT | NR_BENCH_GENERATE)) NR_GO(inference(&b, true, sessions, err));
     json_object_set(o, "tests", b.tests);
-    put_size(o, "peak_bytes", nr_memory_peak());
+    put_size(o, "peak_bytes", NR_MAX(b.peak, nr_memory_peak()));
     *json = json_dumps(o, JSON_INDENT(2));
     st = *json ? NR_OK : nr_fail(err, NR_E_MEMORY, "out of memory writing the result");
 done:

@@ -24,10 +24,11 @@ static struct {
 #define R (double)profile.base->real_size
 #define A (double)profile.base->act_size
 
+/* op: the name as the wrapper has it, one string a wrapper. */
 static nr_profile_line *line_of(const char *op, size_t out, size_t in)
 {
     nr_profile_line *l = profile.lines, *end = l + profile.count;
-    while (l < end && (strcmp(l->op, op) != 0 || l->out != out || l->in != in)) l++;
+    while (l < end && (l->op != op || l->out != out || l->in != in)) l++;
     if (l < end) return l;
     if (profile.count == LINES) return NULL;
     profile.count++;
