@@ -213,6 +213,15 @@ nr_status nr_parallel_try(size_t tasks, nr_status (*task)(void *context, size_t 
 /* Runs lead(context), with the other threads standing by for the nr_parallel calls made in it, which then cost a
  * fraction of a microsecond: for long runs of short calls, as in generating a token. They spin meanwhile. */
 void nr_crew(void (*lead)(void *context), void *context);
+/* Memory that a call of a crew will read: runs of bytes in the order of its tasks. */
+typedef struct {
+    const void *at[3]; /* NULL: no run */
+    size_t bytes[3];
+    bool last;         /* nothing is known of what comes after */
+} nr_read_ahead;
+/* Said by a crew's leader: what is read next stands at `next`, and after it what follows there, up to the last. Threads that
+ * wait fetch their shares of it into their caches, a bounded amount. It must stay until the crew ends. Without a crew: nothing. */
+void nr_crew_ahead(const nr_read_ahead *next);
 /* memcpy, and memset with zeros, by all threads. */
 void nr_copy(void *dst, const void *src, size_t bytes);
 void nr_zero(void *dst, size_t bytes);

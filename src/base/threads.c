@@ -13,7 +13,8 @@
  * A crew is a team that stays for many calls, each a few microseconds long. Its
  * threads take single tasks, their own from the begin of their share and others'
  * from the end, and nothing waits for a thread that took none. Idle ones spin, as
- * the next call of a token's walk follows at once.
+ * the next call of a token's walk follows at once; while they do, they fetch what
+ * they were told that they will read, so that memory doesn't rest between calls.
  *
  * The thread sanitizer can't see libgomp's barriers, so a build with it runs
  * the same tasks on POSIX threads, which it understands.
@@ -162,10 +163,21 @@ static void run_team(void (*run)(void *data, size_t member), void *data, size_t 
 /* ---- crews ---- */
 
 enum { PATIENCE = 1 << 14 }; /* looks before a waiting thread offers its core to others; some 100 us */
+enum {
+    AHEAD = 1 << 18,         /* bytes that a thread fetches ahead: a part of its second cache */
+    LINE = 64,
+    LINES = 16               /* at once, between two looks */
+};
 
 typedef struct {
     _Alignas(64) _Atomic uint64_t range; /* tasks nobody has taken: the first, and 2^32 times the end */
 } stretch;
+
+/* How far a member has fetched. */
+typedef struct {
+    const nr_read_ahead *told, *at; /* the latest word, and where it is: that or later */
+    size_t done, left;         /* bytes of its share of `at`; bytes that it may still fetch */
+} fetched;
 
 typedef struct {
     stretch own[SHARES];
@@ -179,6 +191,8 @@ typedef struct {
     bool busy; /* the leader is in a call */
     void (*lead)(void *context);
     void *lead_context;
+    fetched fetched; /* by the leader */
+    _Alignas(64) _Atomic(const nr_read_ahead *) ahead; /* NULL: nothing is known */
 } crew;
 
 static _Thread_local crew *leads; /* the crew whose leader this thread is */
@@ -214,6 +228,33 @@ static void help(crew *c, size_t member)
     }
 }
 
+/* The next LINES lines of the member's share, cut as tasks are. Returns whether there were any. */
+static bool fetch_ahead(crew *c, size_t member, fetched *f)
+{
+    const nr_read_ahead *told = atomic_load_explicit(&c->ahead, memory_order_acquire);
+    if (told != f->told) {
+        f->told = told;
+        f->left = AHEAD;
+        if (f->at < told) f->at = told, f->done = 0;
+    }
+    while (told && f->left > 0) {
+        const nr_read_ahead *a = f->at;
+        size_t all = a->bytes[0] + a->bytes[1] + a->bytes[2], n = c->stretches, from = all / n * member + f->done;
+        if (member < n && f->done < all / n) {
+            size_t run = 0;
+            while (from >= a->bytes[run]) from -= a->bytes[run++];
+            for (size_t i = 0; i < LINES; i++) __builtin_prefetch((const char *)a->at[run] + NR_MIN(from + i * LINE, a->bytes[run] - 1), 0, 2);
+            f->done += LINES * LINE;
+            f->left -= NR_MIN(f->left, (size_t)(LINES * LINE));
+            return true;
+        }
+        if (a->last) return false;
+        f->at++;
+        f->done = 0;
+    }
+    return false;
+}
+
 static void look_again(size_t *looks)
 {
     if (++*looks > PATIENCE) sched_yield();
@@ -234,7 +275,8 @@ static void crew_call(crew *c, size_t tasks, void (*task)(void *context, size_t 
         atomic_store_explicit(&c->own[i].range, range_of(i * tasks / n, (i + 1) * tasks / n), memory_order_release);
     atomic_fetch_add_explicit(&c->calls, 1, memory_order_release);
     help(c, 0);
-    while (atomic_load_explicit(&c->done, memory_order_acquire) < tasks) look_again(&looks);
+    while (atomic_load_explicit(&c->done, memory_order_acquire) < tasks)
+        if (!fetch_ahead(c, 0, &c->fetched)) look_again(&looks);
     c->busy = false;
 }
 
@@ -248,10 +290,11 @@ static void crew_member(void *data, size_t member)
         return;
     }
     size_t seen = 0;
+    fetched f = {0};
     for (size_t looks = 0; !atomic_load_explicit(&c->over, memory_order_relaxed);) {
         size_t calls = atomic_load_explicit(&c->calls, memory_order_acquire);
         if (calls == seen) {
-            look_again(&looks);
+            if (!fetch_ahead(c, member, &f)) look_again(&looks);
             continue;
         }
         seen = calls;
@@ -271,6 +314,11 @@ void nr_crew(void (*lead)(void *context), void *context)
     leads = &c;
     run_team(crew_member, &c, threads);
     leads = NULL;
+}
+
+void nr_crew_ahead(const nr_read_ahead *next)
+{
+    if (leads) atomic_store_explicit(&leads->ahead, next, memory_order_release);
 }
 
 void nr_parallel(size_t tasks, void (*task)(void *context, size_t i), void *context)

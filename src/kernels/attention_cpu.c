@@ -4,8 +4,9 @@
  * Several queries: keys and values are packed into float tiles once; then every
  * (sequence, head, 32 queries) goes over its visible tiles with a running
  * maximum and sum. One query (decoding): every (sequence, kv head, CHUNK keys)
- * reads the cache in place, once for all query heads that share it; what the
- * chunks found is then brought to one maximum and added in order. Memory is linear in the number of keys.
+ * reads the cache in place, once for all query heads that share it; whoever
+ * finishes the last chunk of a kv head brings what all of them found to one
+ * maximum and adds it in order. Memory is linear in the number of keys.
  *
  * A query that sees no key gets o = 0 and lse = -infinity.
  */
@@ -19,6 +20,7 @@ typedef struct {
     float *packed, *lanes;
     size_t keys, key_tiles, query_tiles, DP, packed_size, lane_size, items, lane_count;
     _Atomic uint64_t taken; /* lanes */
+    _Atomic uint32_t *left; /* (B, K) chunks that aren't done; one query only */
 } job;
 
 static job layout(const nr_attention *a)
@@ -378,6 +380,25 @@ NR_INLINE void decode_floats(const job *j, size_t all, float *work, float *o, fl
     }
 }
 
+/* All chunks of a head: the first one's o becomes their sum. */
+NR_INLINE void decode_head(const job *j, size_t b, size_t head, bool bf16)
+{
+    const nr_attention *a = j->a;
+    size_t heads = a->H / a->K, chunks = chunks_of(a), size = chunk_size(a), DP = j->DP;
+    float *from = j->lanes + (b * a->K + head / heads) * chunks * size, *o = from + head % heads * DP;
+    float *max = from + head_rows(a) * DP + head % heads, *sum = max + heads, most = -INFINITY, total = 0;
+    for (size_t c = 0; c < chunks; c++) most = NR_MAX(most, max[c * size]);
+    for (size_t c = 0; c < chunks && most != -INFINITY; c++) {
+        float share = vexp(vset(max[c * size] - most))[0];
+        total += sum[c * size] * share;
+        for (size_t i = 0; i < DP; i += VW) {
+            vf x = vload(o + c * size + i) * share;
+            vstore(o + i, c == 0 ? x : vload(o + i) + x);
+        }
+    }
+    store_rows(j, b, head, 0, 1, o, &most, &total, bf16);
+}
+
 NR_INLINE void decode_chunk(job *j, size_t task, bool bf16)
 {
     const nr_attention *a = j->a;
@@ -397,32 +418,14 @@ NR_INLINE void decode_chunk(job *j, size_t task, bool bf16)
     decode_floats(j, heads, work, o, max, sum, q, kv, first, begin, end, bf16);
 #endif
     give_lane(&j->taken, lane);
-}
-
-/* All chunks of a head: the first one's o becomes their sum. */
-NR_INLINE void decode_head(const job *j, size_t task, bool bf16)
-{
-    const nr_attention *a = j->a;
-    size_t heads = a->H / a->K, b = task / a->H, head = task % a->H, chunks = chunks_of(a), size = chunk_size(a), DP = j->DP;
-    float *from = j->lanes + (b * a->K + head / heads) * chunks * size, *o = from + head % heads * DP;
-    float *max = from + head_rows(a) * DP + head % heads, *sum = max + heads, most = -INFINITY, total = 0;
-    for (size_t c = 0; c < chunks; c++) most = NR_MAX(most, max[c * size]);
-    for (size_t c = 0; c < chunks && most != -INFINITY; c++) {
-        float share = vexp(vset(max[c * size] - most))[0];
-        total += sum[c * size] * share;
-        for (size_t i = 0; i < DP; i += VW) {
-            vf x = vload(o + c * size + i) * share;
-            vstore(o + i, c == 0 ? x : vload(o + i) + x);
-        }
-    }
-    store_rows(j, b, head, 0, 1, o, &most, &total, bf16);
+    if (atomic_fetch_sub_explicit(j->left + b * a->K + head, 1, memory_order_acq_rel) > 1) return;
+    for (size_t h = 0; h < heads; h++) decode_head(j, b, head * heads + h, bf16);
 }
 
 #define ATTENTION(type, bf16)                                                                                          \
     static void pack_##type(void *context, size_t task) { pack_tile(context, task, bf16); }                            \
     static void share_##type(void *context, size_t task) { run_share(context, task, bf16); }                           \
     static void chunk_##type(void *context, size_t task) { decode_chunk(context, task, bf16); }                        \
-    static void head_##type(void *context, size_t task) { decode_head(context, task, bf16); }                          \
     void NR_CPU(attention, type)(void *o, void *lse, const void *q, const void *k, const void *v,                      \
                                  const nr_attention *a, void *scratch)                                                 \
     {                                                                                                                  \
@@ -435,9 +438,11 @@ NR_INLINE void decode_head(const job *j, size_t task, bool bf16)
         j.v = v;                                                                                                       \
         j.lanes = scratch;                                                                                             \
         if (a->Tq == 1) {                                                                                              \
-            j.packed = j.lanes + a->B * a->K * chunks_of(a) * chunk_size(a);                                           \
-            nr_parallel(a->B * a->K * chunks_of(a), chunk_##type, &j);                                                 \
-            nr_parallel(a->B * a->H, head_##type, &j);                                                                 \
+            size_t heads = a->B * a->K, chunks = chunks_of(a);                                                         \
+            j.packed = j.lanes + heads * chunks * chunk_size(a);                                                       \
+            j.left = (_Atomic uint32_t *)(void *)(j.packed + LANES * decode_size(a));                                  \
+            for (size_t i = 0; i < heads; i++) atomic_init(j.left + i, (uint32_t)chunks);                              \
+            nr_parallel(heads * chunks, chunk_##type, &j);                                                             \
             return;                                                                                                    \
         }                                                                                                              \
         j.packed = j.lanes + j.lane_count * j.lane_size;                                                               \
@@ -449,7 +454,7 @@ NR_INLINE void decode_head(const job *j, size_t task, bool bf16)
     {                                                                                                                  \
         job j = layout(a);                                                                                             \
         size_t tiles = j.lane_count * j.lane_size + a->B * a->K * j.key_tiles * j.packed_size;                         \
-        size_t chunks = a->B * a->K * chunks_of(a), decode = chunks * chunk_size(a) + LANES * decode_size(a);          \
+        size_t chunks = a->B * a->K * chunks_of(a), decode = chunks * chunk_size(a) + LANES * decode_size(a) + a->B * a->K; \
         size_t bytes = NR_MAX(tiles, decode) * sizeof(float);                                                          \
         if (!backward) return bytes;                                                                                   \
         return NR_MAX(bytes, NR_CPU(attention_back_scratch, f32)(a));                                                  \

@@ -61,6 +61,11 @@ double nr_linear_read_bytes(const nr_linear *w, size_t n, bool back)
     return w->kind->read_bytes ? w->kind->read_bytes(w, n, back) : (double)(w->out * w->in) * (double)w->ops->act_size;
 }
 
+size_t nr_linear_weights(const nr_linear *w, const void **at)
+{
+    return w->kind->weights ? w->kind->weights(w, at) : 0;
+}
+
 /* ---- checks ---- */
 
 nr_status nr_linear_check_bias(const nr_linear *w, bool given, nr_error *err)

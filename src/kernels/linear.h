@@ -45,6 +45,7 @@ typedef struct nr_linear_kind {
     double (*read_bytes)(const nr_linear *w, size_t n, bool back); /* NULL: out in elements of act */
     /* Of matrices of this kind; NULL: one after another. */
     nr_status (*group)(const nr_product *list, size_t count, const void *x, size_t n, nr_error *err);
+    size_t (*weights)(const nr_linear *w, const void **at); /* NULL: not told */
 } nr_linear_kind;
 
 #define NR_LINEAR_DECLARE(set)                                                                                        \
@@ -68,7 +69,7 @@ typedef struct nr_linear_kind {
     const nr_linear_kind nr_linear_##set##_kind = {                                                         \
         nr_linear_##set##_free,    nr_linear_##set##_pack,       nr_linear_##set##_pack_tensor,             \
         nr_linear_##set##_prepare, nr_linear_##set##_forward,    nr_linear_##set##_back_input,              \
-        nr_linear_##set##_back_weight, NULL, NULL,                                                          \
+        nr_linear_##set##_back_weight, NULL, NULL, NULL,                                                          \
     }
 
 NR_LINEAR_DECLARE(cpu);
@@ -100,12 +101,15 @@ nr_status nr_linear_back_weight(nr_linear *w, void *dw, void *dbias, const void 
 /* Bytes of weights that a product of n rows goes through, for figures of speed. */
 double nr_linear_read_bytes(const nr_linear *w, size_t n, bool back);
 
+size_t nr_linear_weights(const nr_linear *w, const void **at);
+
 /* The linear_* fields of an nr_ops initializer: NR_LINEAR_FIELDS(cpu). */
 #define NR_LINEAR_FIELDS(set)                                                                            \
     .linear_new = nr_linear_##set##_new, .linear_bytes = nr_linear_##set##_bytes,                        \
     .linear_free = nr_linear_free, .linear_pack = nr_linear_pack,                                        \
     .linear_pack_tensor = nr_linear_pack_tensor, .linear_prepare = nr_linear_prepare,                    \
     .linear = nr_linear_forward, .linear_group = nr_linear_forward_group,                                \
+    .linear_weights = nr_linear_weights,                                                                 \
     .linear_back_input = nr_linear_back_input,                                                           \
     .linear_back_weight = nr_linear_back_weight
 

@@ -376,4 +376,4 @@ nr_status nr_linear_cpu_prepare(nr_linear *w, size_t n, bool weight_gradient, nr
 
 const nr_linear_kind nr_linear_cpu_kind = {nr_linear_cpu_free,       nr_linear_cpu_pack,        nr_linear_cpu_pack_tensor, nr_linear_cpu_prepare,
                                            nr_linear_cpu_forward,    nr_linear_cpu_back_input,  nr_linear_cpu_back_weight, NULL,
-                                           group};
+                                           group,                    NULL};

@@ -294,7 +294,7 @@ static double read_bytes(const nr_linear *w, size_t n, bool back)
 }
 
 static const nr_linear_kind int8_kind = {int8_free,    int8_pack,       int8_pack_tensor, int8_prepare,
-                                         int8_forward, int8_back_input, int8_back_weight, read_bytes,      int8_group};
+                                         int8_forward, int8_back_input, int8_back_weight, read_bytes,      int8_group, NULL};
 
 static nr_status make_side(matrix *m, side *s, nr_packing *p, size_t depth, size_t cols, nr_error *err)
 {

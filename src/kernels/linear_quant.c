@@ -386,8 +386,15 @@ static double read_bytes(const nr_linear *w, size_t n, bool back)
     return (double)m->weight->size + (!back && in_tiles(m) ? 0 : 2 * packed);
 }
 
+static size_t tile_weights(const nr_linear *w, const void **at)
+{
+    const matrix *m = (const matrix *)w;
+    *at = in_tiles(m) ? atomic_load(&m->tiles) : NULL;
+    return *at ? tiles_of(m) * tile_bytes(m) : 0;
+}
+
 static const nr_linear_kind quant_kind = {quant_free,    quant_pack,       quant_pack_tensor, quant_prepare,
-                                          quant_forward, quant_back_input, quant_back_weight, read_bytes,    quant_group};
+                                          quant_forward, quant_back_input, quant_back_weight, read_bytes,    quant_group,      tile_weights};
 
 nr_status nr_linear_quant_new_on(nr_linear **w, nr_linear_pool *pool, const nr_quant_kernels *kernels, size_t out, size_t in,
                                  const nr_tensor *weight, const nr_tensor *bias, unsigned uses, nr_error *err)

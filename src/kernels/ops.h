@@ -175,6 +175,8 @@ struct nr_ops {
     nr_status (*linear_back_weight)(nr_linear *w, void *dw, void *dbias, const void *dy, const void *x, size_t n, nr_error *err);
     /* The products of several matrices with the same x (n,in): bit for bit `linear` of each, for less. */
     nr_status (*linear_group)(const nr_product *list, size_t count, const void *x, size_t n, nr_error *err);
+    /* Where the weights lie that a product of one row goes through, in one run, and their bytes; 0: not told. */
+    size_t (*linear_weights)(const nr_linear *w, const void **at);
 };
 
 /* Real number i of a buffer, and the other way: parameters in float or double. */

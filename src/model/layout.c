@@ -285,6 +285,28 @@ static nr_status prepare_linears(nr_pass *p, size_t n, nr_error *err)
     return ends.head == p->model->head ? NR_OK : ops->linear_prepare(p->model->head, NR_MIN(n, p->head_rows), false, err);
 }
 
+static void add_weights(const nr_pass *p, nr_read_ahead *a, size_t run, const nr_linear *w)
+{
+    a->bytes[run] = p->ops->linear_weights(w, &a->at[run]);
+}
+
+/* What the backbone reads for one token; the matrices are prepared. */
+static nr_status foresee(nr_pass *p, nr_error *err)
+{
+    static const nr_site first[NR_STEPS + 1] = {NR_Q, NR_O, NR_GATE, NR_DOWN, NR_SITES};
+    NR_TRY(nr_alloc(&p->walk, p->depth * NR_STEPS + 1, sizeof *p->walk, "the walk's steps", err));
+    for (size_t d = 0; d < p->depth; d++) {
+        size_t number;
+        bool own;
+        const nr_layer *layer = nr_pass_layer(p, d, &number, &own);
+        for (size_t k = 0; k < NR_STEPS; k++)
+            for (nr_site s = first[k]; s < first[k + 1]; s++) add_weights(p, &p->walk[d * NR_STEPS + k], s - first[k], layer->site[s]);
+    }
+    add_weights(p, &p->walk[p->depth * NR_STEPS], 0, nr_pass_ends(p).head);
+    p->walk[p->depth * NR_STEPS].last = true;
+    return NR_OK;
+}
+
 nr_status nr_pass_new(nr_pass **out, const nr_model *m, nr_extension *const *ext, size_t ext_count,
                       const nr_pass_options *opt, nr_error *err)
 {
@@ -302,6 +324,7 @@ nr_status nr_pass_new(nr_pass **out, const nr_model *m, nr_extension *const *ext
     lay_out(p);
     nr_rope_table(p->rope, p->ops, p->config, p->prefix + p->positions);
     NR_GO(prepare_linears(p, opt->B * opt->T, err));
+    if (opt->cache_context) NR_GO(foresee(p, err));
     *out = p;
     return NR_OK;
 done:
@@ -331,6 +354,7 @@ void nr_pass_free(nr_pass *p)
     free(p->saved);
     free(p->cache_k);
     free(p->cache_v);
+    free(p->walk);
     nr_arena_free(&p->arena);
     free(p->ext);
     free(p);
