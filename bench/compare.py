@@ -155,7 +155,7 @@ def measure(bench, write):
                 if asked:
                     result[asked[0]] = asked[1]
                 for key, value in result.items():
-                    text = " ".join(f"{s:.6g}" for s in value) if key == "seconds" else f"{value:.10g}"
+                    text = " ".join(f"{s:.6g}" for s in value) if isinstance(value, list) else f"{value:.10g}"
                     write(test, name, compute, number, key, text)
     return good
 

@@ -3,7 +3,11 @@
 A row of the CSV is one fact: test, contender, compute, round, measure, value.
 A contender's figure of a round is the median of its counted repetitions; shown
 are the best round and the median of the rounds. Ratios are of medians, peer
-against nres in the same compute type; the bound is that of the machine.
+against nres in the same compute type.
+
+The bound: nres measures it beside each of its repetitions, and each is held
+against the rates right before and after it; peers against the median of those
+rates. Where there are none, the machine's best of the run.
 """
 import csv
 import statistics
@@ -29,7 +33,8 @@ def read(path):
                 row = raw.setdefault(r["test"], {}).setdefault(r["contender"], {"compute": r["compute"], "rounds": {}})
                 row["rounds"].setdefault(r["round"], {})[r["measure"]] = r["value"]
     for test, rows in raw.items():
-        data.results[test] = {name: digest(row, data.bounds) for name, row in sorted(rows.items(), key=lambda r: place(r[0]))}
+        found = rates_of(rows)
+        data.results[test] = {name: digest(row, {**data.bounds, **found}) for name, row in sorted(rows.items(), key=lambda r: place(r[0]))}
     for rows in data.results.values():
         compare(rows)
     return data
@@ -46,8 +51,41 @@ def rate_of(measures):
         return float(measures["ready_seconds"])
     if "seconds" not in measures:
         return None
-    per = statistics.median(float(s) for s in measures["seconds"].split())
+    per = statistics.median(numbers(measures["seconds"]))
     return float(measures.get("tokens") or measures["bytes"]) / per
+
+
+def numbers(text):
+    return [float(word) for word in text.split()]
+
+
+def bound_of(compute, measures):
+    """The name of the rate that bounds a row."""
+    return "read_bytes_per_second" if "bytes_per_token" in measures else "flops_" + compute
+
+
+def rates_of(rows):
+    """The medians of the rates that were measured beside nres's repetitions."""
+    found = {}
+    for row in rows.values():
+        for r in row["rounds"].values():
+            if "bound_rates" in r and ("flops_per_token" in r or "bytes_per_token" in r):
+                found.setdefault(bound_of(row["compute"], r), []).extend(numbers(r["bound_rates"]))
+    return {name: statistics.median(rates) for name, rates in found.items()}
+
+
+def shares(row, rounds, bounds):
+    """What every repetition, or where the bound wasn't measured beside it every round, used of the bound."""
+    out = []
+    for r in rounds:
+        work = float(r.get("flops_per_token") or r["bytes_per_token"])
+        if "bound_rates" not in r:
+            bound = bounds.get(bound_of(row["compute"], r))
+            out += [rate_of(r) * work / bound] if bound else []
+            continue
+        rates = numbers(r["bound_rates"])
+        out += [float(r["tokens"]) / s * work / max(rates[i:i + 2]) for i, s in enumerate(numbers(r["seconds"]))]
+    return out
 
 
 def digest(row, bounds):
@@ -59,12 +97,9 @@ def digest(row, bounds):
     rates = [rate_of(r) for r in rounds]
     out["best"], out["median"] = (min if out["kind"] == "seconds" else max)(rates), statistics.median(rates)
     out["peak"] = max(float(r["peak_bytes"]) for r in rounds)
-    if "flops_per_token" in rounds[0]:
-        bound = bounds.get("flops_" + row["compute"], 0)
-        out["share"] = out["median"] * float(rounds[0]["flops_per_token"]) / bound if bound else None
-    if "bytes_per_token" in rounds[0]:
-        bound = bounds.get("read_bytes_per_second") or bounds.get("copy_bytes_per_second", 0)
-        out["share"] = out["median"] * float(rounds[0]["bytes_per_token"]) / bound if bound else None
+    if "flops_per_token" in rounds[0] or "bytes_per_token" in rounds[0]:
+        used = shares(row, rounds, bounds)
+        out["share"] = statistics.median(used) if used else None
     return out
 
 

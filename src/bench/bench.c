@@ -118,19 +118,22 @@ static json_t *machine_json(bench *b)
         put(o, k ? "flops_bf16" : "flops_fp32", rate);
         if (kind == b->ops) b->flops_rate = rate;
     }
-    b->read_rate = nr_read_rate(RATE_SECONDS);
+    b->read_rate = nr_read_rate(RATE_SECONDS, NULL);
     put(o, "copy_bytes_per_second", nr_copy_rate(RATE_SECONDS));
     put(o, "read_bytes_per_second", b->read_rate);
     nr_memory_peak_forget();
     return o;
 }
 
-/* The rate that bounds a test, now. What it takes of memory isn't counted. */
+/* The rate that bounds a test, now: the best product, or what memory gives in the mean, which neighbours share. What it takes of
+ * memory isn't counted. */
 static double rate_now(bench *b, bound by)
 {
+    double rate = 0;
     if (!(b->opt->tests & NR_BENCH_MACHINE)) return 0;
     b->peak = NR_MAX(b->peak, nr_memory_peak());
-    double rate = by == BY_MEMORY ? nr_read_rate(BESIDE_SECONDS) : best_product(b, b->ops, BESIDE_SECONDS);
+    if (by == BY_MEMORY) (void)nr_read_rate(BESIDE_SECONDS, &rate);
+    else rate = best_product(b, b->ops, BESIDE_SECONDS);
     nr_memory_peak_forget();
     return rate;
 }

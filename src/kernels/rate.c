@@ -1,6 +1,7 @@
 /*
  * rate.c - the machine's rates, each the best of repetitions: it may be busy
- * with something else, and a bound is what it can do.
+ * with something else, and a bound is what it can do. Of reading also the mean,
+ * as memory is shared with whoever else runs on the chip.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -58,10 +59,10 @@ static void read_piece(void *context, size_t i)
     for (size_t j = 0; j < NR_COUNT(sum); j++) m->sums[i] += sum[j];
 }
 
-static double memory_rate(double seconds, void (*piece)(void *, size_t), double bytes)
+static double memory_rate(double seconds, void (*piece)(void *, size_t), double bytes, double *mean)
 {
     memory m = {0};
-    double best = 0;
+    double best = 0, all = 0, times = 0;
     if (nr_alloc(&m.from, PIECES, PIECE, "probe", NULL) == NR_OK && nr_alloc(&m.to, PIECES, PIECE, "probe", NULL) == NR_OK) {
         memset(m.from, 1, (size_t)PIECES * PIECE); /* pages of their own, not the zero page */
         memset(m.to, 1, (size_t)PIECES * PIECE);
@@ -70,13 +71,16 @@ static double memory_rate(double seconds, void (*piece)(void *, size_t), double 
             nr_parallel(PIECES, piece, &m);
             double spent = nr_clock() - began;
             if (best == 0 || spent < best) best = spent;
+            all += spent;
+            times++;
         }
     }
+    if (mean) *mean = all > 0 ? times * bytes / all : 0;
     free(m.from);
     free(m.to);
     return best > 0 ? bytes / best : 0;
 }
 
-double nr_copy_rate(double seconds) { return memory_rate(seconds, copy_piece, 2.0 * PIECES * PIECE); }
+double nr_copy_rate(double seconds) { return memory_rate(seconds, copy_piece, 2.0 * PIECES * PIECE, NULL); }
 
-double nr_read_rate(double seconds) { return memory_rate(seconds, read_piece, 1.0 * PIECES * PIECE); }
+double nr_read_rate(double seconds, double *mean) { return memory_rate(seconds, read_piece, 1.0 * PIECES * PIECE, mean); }

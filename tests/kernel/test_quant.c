@@ -279,6 +279,10 @@ static void check_matrix(const nr_ops *ops, const setup *s)
     must(nr_linear_pool_new(&pool, ops, &err), &err);
     must(nr_linear_quant_new(&m, pool, s->out, s->in, &t, s->bias ? &b : NULL, NR_PACK_FORWARD, &err), &err);
     must(ops->linear_prepare(m, s->n, false, &err), &err);
+    const void *weights = NULL;
+    size_t lanes = nr_quant_best()->lanes;
+    assert_int_equal(ops->linear_weights(m, &weights), (s->out + lanes - 1) / lanes * nr_quant_tile_bytes(s->type, lanes, s->in));
+    assert_non_null(weights);
     as kind = s->slot == NR_ACT ? AS_ACT : AS_REAL;
     operand start = {kind, s->n * s->out, 1, 0, 0};
     size_t bytes = s->n * s->out * element_size(ops, kind);

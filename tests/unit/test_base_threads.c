@@ -1,6 +1,9 @@
 /* nr_parallel and nr_crew: each task once, any number of threads, nested calls in place. */
 #include <pthread.h>
 #include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "base/base.h"
 #include "testing.h"
@@ -239,6 +242,51 @@ static void results_of_a_crew_are_visible_after_it(void **state)
     assert_memory_equal(one, many, sizeof one);
 }
 
+/* Told what is read next, even steps of nothing and of an odd number of bytes, threads find every task all the same. */
+static void lead_told(void *context)
+{
+    static const char weights[5000];
+    static const nr_read_ahead walk[] = {{{weights, weights + 1000}, {1000, 3000}, false}, {{NULL}, {0}, false},
+                                         {{NULL, weights, weights}, {0, 1, 4999}, false}, {{weights}, {63}, true}};
+    crew_work *w = context;
+    for (size_t call = 1; call <= 300; call++) {
+        nr_crew_ahead(walk + (call - 1) % NR_COUNT(walk));
+        nr_parallel(w->tasks, note, &w->r);
+        if (call % 50 == 0) sched_yield();
+        for (size_t i = 0; i < TASKS; i++) assert_int_equal(w->r.runs[i], i < w->tasks ? (int)call : 0);
+    }
+    nr_crew_ahead(NULL);
+    nr_parallel(w->tasks, note, &w->r);
+}
+
+static void a_crew_told_what_comes_runs_every_task_once(void **state)
+{
+    (void)state;
+    nr_crew_ahead(NULL); /* nobody hears it */
+    for (size_t threads = 1; threads <= 5; threads++) {
+        static crew_work w;
+        w = (crew_work){.tasks = 9};
+        nr_threads_set(threads);
+        nr_crew(lead_told, &w);
+    }
+}
+
+static void a_peak_can_be_forgotten(void **state)
+{
+    (void)state;
+    size_t bytes = 256 << 20;
+    char *p = malloc(bytes);
+    assert_non_null(p);
+    memset(p, 1, bytes);
+    nr_memory_peak_forget(); /* what is resident now still counts */
+    size_t with = nr_memory_peak();
+    assert_true(with >= bytes);
+    free(p);
+    assert_true(nr_memory_peak() >= bytes);
+    nr_memory_peak_forget();
+    if (access("/proc/self/clear_refs", W_OK) == 0) assert_true(nr_memory_peak() < with);
+}
+
 static nr_status fail_at(void *context, size_t i, nr_error *err)
 {
     int *ran = context;
@@ -272,6 +320,7 @@ int main(void)
         cmocka_unit_test(results_are_visible_after_the_call), cmocka_unit_test(default_is_all_cores),
         cmocka_unit_test(a_crew_runs_every_task_once), cmocka_unit_test(a_crew_runs_tasks_at_the_same_time),
         cmocka_unit_test(nested_calls_of_a_crew_run_in_place), cmocka_unit_test(results_of_a_crew_are_visible_after_it),
+        cmocka_unit_test(a_crew_told_what_comes_runs_every_task_once), cmocka_unit_test(a_peak_can_be_forgotten),
         cmocka_unit_test(the_first_failing_tasks_error_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
