@@ -481,7 +481,7 @@ nr_status nr_chat_format(char **out, const nr_model *m, const char *system, cons
 enum { NR_BENCH_MACHINE = 1, NR_BENCH_TRAIN = 2, NR_BENCH_FORWARD = 4, NR_BENCH_PROMPT = 8, NR_BENCH_GENERATE = 16 };
 
 typedef struct {
-    unsigned tests;         /* NR_BENCH_* */
+    unsigned tests;         /* NR_BENCH_*; with MACHINE the others measure their bound's rate beside every repetition */
     size_t repetitions;     /* timed ones; two more run before them */
     size_t prompt, generate; /* tokens */
     bool packed;            /* prompts and generation from packed matrices even where the file is quantised */

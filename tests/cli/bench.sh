@@ -24,7 +24,7 @@ cmp once again || fail "the work of a token depends on threads or repetitions"
 expect 0 "$NRES" bench -m model $small --tests machine,train,generate --json -q -r 1
 [ "$(sed -n '/"bound_rates": \[/,/\]/p' out | grep -c '^ *[0-9]')" = 6 ] || fail "expected two rates for each of three tests"
 [ "$(grep -c '"share_of_byte_bound"' out)" = 3 ] && [ "$(grep -c '"share_of_flop_bound"' out)" = 3 ] || fail "a share of a bound is missing"
-[ ! -w /proc/self/clear_refs ] || sed -n 's/.*"peak_bytes": \([0-9]*\).*/\1/p' out | awk '$1 > 250000000 { bad = 1 } END { exit bad }' || fail "measuring the machine counts as memory"
+[ ! -w /proc/self/clear_refs ] || grep -q '^NRES_SANITIZE:STRING=.' "$BUILD/CMakeCache.txt" || sed -n 's/.*"peak_bytes": \([0-9]*\).*/\1/p' out | awk '$1 > 250000000 { bad = 1 } END { exit bad }' || fail "measuring the machine counts as memory"
 
 expect 2 "$NRES" bench -m model --tests train,walk
 says err 'found "train,walk"'
