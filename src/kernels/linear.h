@@ -69,7 +69,7 @@ typedef struct nr_linear_kind {
     const nr_linear_kind nr_linear_##set##_kind = {                                                         \
         nr_linear_##set##_free,    nr_linear_##set##_pack,       nr_linear_##set##_pack_tensor,             \
         nr_linear_##set##_prepare, nr_linear_##set##_forward,    nr_linear_##set##_back_input,              \
-        nr_linear_##set##_back_weight, NULL, NULL, NULL,                                                          \
+        nr_linear_##set##_back_weight, NULL, NULL, NULL,                                                    \
     }
 
 NR_LINEAR_DECLARE(cpu);
