@@ -5,9 +5,9 @@ A contender's figure of a round is the median of its counted repetitions; shown
 are the best round and the median of the rounds. Ratios are of medians, peer
 against nres in the same compute type.
 
-The bound: nres measures it beside each of its repetitions, and each is held
-against the rates right before and after it; peers against the median of those
-rates. Where there are none, the machine's best of the run.
+The bound: the machine's best of the run. Where nres measures it beside each of
+its repetitions (generation), each is held against the rates right before and
+after it, and peers against the median of those rates.
 """
 import csv
 import statistics
