@@ -164,7 +164,7 @@ static void run_team(void (*run)(void *data, size_t member), void *data, size_t 
 
 enum { PATIENCE = 1 << 14 }; /* looks before a waiting thread offers its core to others; some 100 us */
 enum {
-    AHEAD = 1 << 18,         /* bytes that a thread fetches ahead: a part of its second cache */
+    AHEAD = 1 << 18,         /* bytes that a thread fetches ahead: a part of its second cache, in whole LINES */
     LINE = 64,
     LINES = 16               /* at once, between two looks */
 };
@@ -239,13 +239,13 @@ static bool fetch_ahead(crew *c, size_t member, fetched *f)
     }
     while (told && f->left > 0) {
         const nr_read_ahead *a = f->at;
-        size_t all = a->bytes[0] + a->bytes[1] + a->bytes[2], n = c->stretches, from = all / n * member + f->done;
-        if (member < n && f->done < all / n) {
-            size_t run = 0;
+        size_t part = (a->bytes[0] + a->bytes[1] + a->bytes[2]) / c->stretches;
+        if (member < c->stretches && f->done < part) {
+            size_t run = 0, from = part * member + f->done;
             while (from >= a->bytes[run]) from -= a->bytes[run++];
             for (size_t i = 0; i < LINES; i++) __builtin_prefetch((const char *)a->at[run] + NR_MIN(from + i * LINE, a->bytes[run] - 1), 0, 2);
             f->done += LINES * LINE;
-            f->left -= NR_MIN(f->left, (size_t)(LINES * LINE));
+            f->left -= LINES * LINE;
             return true;
         }
         if (a->last) return false;

@@ -63,9 +63,10 @@ static double memory_rate(double seconds, void (*piece)(void *, size_t), double 
 {
     memory m = {0};
     double best = 0, all = 0, times = 0;
-    if (nr_alloc(&m.from, PIECES, PIECE, "probe", NULL) == NR_OK && nr_alloc(&m.to, PIECES, PIECE, "probe", NULL) == NR_OK) {
+    bool copies = piece == copy_piece;
+    if (nr_alloc(&m.from, PIECES, PIECE, "probe", NULL) == NR_OK && (!copies || nr_alloc(&m.to, PIECES, PIECE, "probe", NULL) == NR_OK)) {
         memset(m.from, 1, (size_t)PIECES * PIECE); /* pages of their own, not the zero page */
-        memset(m.to, 1, (size_t)PIECES * PIECE);
+        if (copies) memset(m.to, 1, (size_t)PIECES * PIECE);
         for (double end = nr_clock() + seconds; nr_clock() < end;) {
             double began = nr_clock();
             nr_parallel(PIECES, piece, &m);

@@ -61,10 +61,10 @@ static nr_status beside(nr_pass *p, const place *at, nr_site s, void *y, nr_slot
     return NR_OK;
 }
 
-/* Says what a token's walk reads after step `step` of the layer, which begins. */
-static void foretell(const nr_pass *p, size_t depth, size_t step)
+/* Says what a token's walk reads after site s, the last of those that are read now. */
+static void foretell(const nr_pass *p, size_t depth, nr_site s)
 {
-    if (p->walk && p->rows == 1) nr_crew_ahead(p->walk + depth * NR_STEPS + step + 1);
+    if (p->walk && p->rows == 1) nr_crew_ahead(p->walk + depth * NR_SITES + s + 1);
 }
 
 /* y = W x, and what extensions add beside W. */
@@ -73,7 +73,7 @@ static nr_status site(nr_pass *p, const place *at, nr_site s, void *y, nr_slot s
     size_t number;
     bool own;
     const nr_layer *layer = nr_pass_layer(p, at->d, &number, &own);
-    foretell(p, at->d, s == NR_O ? 1 : 3);
+    foretell(p, at->d, s);
     NR_TRY(p->ops->linear(layer->site[s], y, slot, x, at->b->B * at->b->T, accumulate, err));
     return beside(p, at, s, y, slot, x, err);
 }
@@ -93,7 +93,7 @@ static nr_status sites(nr_pass *p, const place *at, const output *list, size_t c
     const nr_layer *layer = nr_pass_layer(p, at->d, &number, &own);
     nr_product products[OUTPUTS];
     for (size_t i = 0; i < count; i++) products[i] = (nr_product){layer->site[list[i].site], list[i].y};
-    foretell(p, at->d, list[0].site == NR_Q ? 0 : 2);
+    foretell(p, at->d, list[count - 1].site);
     NR_TRY(p->ops->linear_group(products, count, x, at->b->B * at->b->T, err));
     for (size_t i = 0; i < count; i++) NR_TRY(beside(p, at, list[i].site, list[i].y, NR_ACT, x, err));
     return NR_OK;

@@ -293,17 +293,17 @@ static void add_weights(const nr_pass *p, nr_read_ahead *a, size_t run, const nr
 /* What the backbone reads for one token; the matrices are prepared. */
 static nr_status foresee(nr_pass *p, nr_error *err)
 {
-    static const nr_site first[NR_STEPS + 1] = {NR_Q, NR_O, NR_GATE, NR_DOWN, NR_SITES};
-    NR_TRY(nr_alloc(&p->walk, p->depth * NR_STEPS + 1, sizeof *p->walk, "the walk's steps", err));
+    static const nr_site with[NR_SITES] = {NR_Q, NR_Q, NR_Q, NR_O, NR_GATE, NR_GATE, NR_DOWN}; /* the first of those read together */
+    NR_TRY(nr_alloc(&p->walk, p->depth * NR_SITES + 1, sizeof *p->walk, "the walk's steps", err));
+    nr_read_ahead *head = p->walk + p->depth * NR_SITES;
     for (size_t d = 0; d < p->depth; d++) {
         size_t number;
         bool own;
         const nr_layer *layer = nr_pass_layer(p, d, &number, &own);
-        for (size_t k = 0; k < NR_STEPS; k++)
-            for (nr_site s = first[k]; s < first[k + 1]; s++) add_weights(p, &p->walk[d * NR_STEPS + k], s - first[k], layer->site[s]);
+        for (nr_site s = 0; s < NR_SITES; s++) add_weights(p, p->walk + d * NR_SITES + with[s], s - with[s], layer->site[s]);
     }
-    add_weights(p, &p->walk[p->depth * NR_STEPS], 0, nr_pass_ends(p).head);
-    p->walk[p->depth * NR_STEPS].last = true;
+    add_weights(p, head, 0, nr_pass_ends(p).head);
+    head->last = true;
     return NR_OK;
 }
 

@@ -110,16 +110,13 @@ struct nr_pass {
     size_t head_rows;
     size_t prepared;                   /* rows that the linears are prepared for */
     size_t rows;                       /* of the latest forward */
-    nr_read_ahead *walk;                    /* what a token reads, step by step: (depth, NR_STEPS), and the head; NULL: not told */
+    nr_read_ahead *walk;               /* what a token reads: (depth, NR_SITES), and the head; sites read together stand at the first; NULL: not told */
     nr_observation *observation;
     void (*depth_done)(void *context, size_t depth);
     void *depth_context;
     nr_losses local;                   /* local losses of the latest forward */
     size_t plan[4];                    /* bytes: saved, scratch, the shared place, cache */
 };
-
-/* Steps of a layer that read matrices: q k v, o, gate up, down. */
-enum { NR_STEPS = 4 };
 
 /* What stands at a depth: the layer, and its backbone number or -1 for an own copy. */
 const nr_layer *nr_pass_layer(const nr_pass *p, size_t depth, size_t *number, bool *own);
