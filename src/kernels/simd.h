@@ -125,7 +125,14 @@ NR_INLINE void vstore_n(float *p, vf v, size_t n)
     for (size_t i = 0; i < n && i < VW; i++) p[i] = v[i];
 }
 
-NR_INLINE vf vfrom_bf16(vh h) { return (vf)(__builtin_convertvector(h, vu) << 16); }
+NR_INLINE vf vfrom_bf16(vh h)
+{
+#if VW == 16
+    return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)h), 16); /* gcc 12 would widen two halves */
+#else
+    return (vf)(__builtin_convertvector(h, vu) << 16);
+#endif
+}
 
 /* Round to nearest even; NaN stays NaN. */
 NR_INLINE vh vto_bf16(vf v)
@@ -177,6 +184,27 @@ NR_INLINE void astore_n(void *p, size_t i, vf v, size_t n, bool bf16)
         for (size_t j = 0; j < n && j < VW; j++) ((uint16_t *)p)[i + j] = h[j];
     } else vstore_n((float *)p + i, v, n);
 }
+
+#if defined(__AVX512BF16__)
+/* Two vectors, one behind the other, rounded to a cache line. */
+NR_INLINE __m512i vround_line(vf a, vf b) { return (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a); }
+
+/* 2 VW elements of bf16 as two vectors, the even ones and the odd ones: an instruction each. For functions of single
+ * elements, which don't mind who stands beside whom. */
+NR_INLINE void vload_both(vf both[2], const uint16_t *p)
+{
+    __m512i x = _mm512_loadu_si512(p);
+    both[0] = (vf)_mm512_slli_epi32(x, 16);
+    both[1] = (vf)_mm512_and_si512(x, _mm512_set1_epi32((int32_t)0xffff0000));
+}
+
+NR_INLINE void vstore_both(uint16_t *p, const vf both[2])
+{
+    const __m512i in_turn = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3,
+                                             18, 2, 17, 1, 16, 0);
+    _mm512_storeu_si512(p, _mm512_permutexvar_epi16(in_turn, vround_line(both[0], both[1])));
+}
+#endif
 
 /* Real buffers are float. */
 NR_INLINE vf rload_n(const void *p, size_t i, size_t n) { return aload_n(p, i, n, false); }
