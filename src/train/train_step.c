@@ -45,20 +45,45 @@ static void fill(nr_trainer *t, size_t begin)
     }
 }
 
+/* A micro-batch: rows [begin, begin + B) of the step; of the last one gradients leave as they come. */
+typedef struct {
+    nr_trainer *t;
+    nr_batch batch;
+    size_t begin;
+    bool last;
+    nr_losses *sum;
+    nr_status st;
+    nr_error *err;
+} micro_batch;
+
+static nr_status run_micro_batch(const micro_batch *m)
+{
+    nr_trainer *t = m->t;
+    fill(t, m->begin);
+    if (t->s.lwf_alpha > 0) NR_TRY(nr_pass_teach(t->pass, &m->batch, m->err));
+    NR_TRY(nr_pass_forward(t->pass, &m->batch, m->err));
+    nr_pass_on_depth(t->pass, m->last ? nr_exchange_depth : NULL, &t->exchange);
+    return nr_pass_loss(t->pass, &m->batch, true, m->sum, NULL, m->err);
+}
+
+static void lead_micro_batch(void *context)
+{
+    micro_batch *m = context;
+    m->st = run_micro_batch(m);
+}
+
 static nr_status run_passes(nr_trainer *t, const nr_step_result *r, nr_losses *sum, nr_error *err)
 {
     size_t T = t->s.context;
-    nr_batch batch = {.B = t->B, .T = T, .ids = t->ids, .targets = t->targets, .is_new = t->is_new, .first = t->first,
-                      .step_tokens = t->s.batch_size * T, .step_old_tokens = r->old_rows * T};
+    micro_batch m = {.t = t, .sum = sum, .err = err};
+    m.batch = (nr_batch){.B = t->B, .T = T, .ids = t->ids, .targets = t->targets, .is_new = t->is_new, .first = t->first,
+                         .step_tokens = t->s.batch_size * T, .step_old_tokens = r->old_rows * T};
     nr_zero(t->e->grads, t->e->weights * t->model->ops->real_size);
     nr_exchange_begin(&t->exchange);
-    for (size_t begin = t->first_row; begin < t->end_row; begin += t->B) {
-        bool last = begin + t->B == t->end_row;
-        fill(t, begin);
-        if (t->s.lwf_alpha > 0) NR_TRY(nr_pass_teach(t->pass, &batch, err));
-        NR_TRY(nr_pass_forward(t->pass, &batch, err));
-        nr_pass_on_depth(t->pass, last ? nr_exchange_depth : NULL, &t->exchange);
-        NR_TRY(nr_pass_loss(t->pass, &batch, true, sum, NULL, err));
+    for (m.begin = t->first_row; m.begin < t->end_row; m.begin += t->B) {
+        m.last = m.begin + t->B == t->end_row;
+        nr_crew(lead_micro_batch, &m); /* over a thousand calls, some a few microseconds long */
+        NR_TRY(m.st);
     }
     return nr_exchange_finish(&t->exchange, err);
 }
