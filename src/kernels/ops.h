@@ -107,7 +107,7 @@ struct nr_ops {
 
     /* h (n,F) act = act(g) u */
     void (*glu)(void *h, const void *g, const void *u, nr_act act, size_t n, size_t F);
-    /* dg, du (n,F) act = ; may alias dh. h (n,F) act = as above, or NULL. */
+    /* dg, du (n,F) act = ; h (n,F) act = as above, or NULL. Each may lie where dh, g or u does, which are lost then. */
     void (*glu_back)(void *dg, void *du, void *h, const void *dh, const void *g, const void *u, nr_act act, size_t n, size_t F);
 
     /* Rows of logits (n,V) real against targets (n), -1 = ignored.
@@ -126,7 +126,7 @@ struct nr_ops {
     void (*gate)(void *g, void *z, const void *xn, const void *w, const void *bias, nr_gate kind, size_t n, size_t C);
     /* x (n,C) real += g a (a (n,C) act); abs_sum (n) double or NULL = sum over channels of |g a| (of |a|: on_a) */
     void (*gate_add)(void *x, double *abs_sum, const void *g, const void *a, bool on_a, size_t n, size_t C);
-    /* da (n,C) act = g dy + the l1 term; dz (n) real = gate'(z) (sum_c dy a [if lm_to_gate] + l1 term) + the ce term */
+    /* da (n,C) act = g dy + the l1 term, may lie where a does; dz (n) real = gate'(z) (sum_c dy a [if lm_to_gate] + l1 term) + the ce term */
     void (*gate_back)(void *da, void *dz, const void *dy, const void *a, const void *g, const void *z,
                       const nr_gate_loss *loss, size_t n, size_t C);
     /* dxn (n,C) real += dz w, or NULL; dw (C) real += sum_n dz xn, or NULL; dbias real * += or NULL.

@@ -26,7 +26,7 @@
 
 enum { W_GATE, W_IN, W_OUT, GATE_W, GATE_B };
 /* Activations, in the order of the table below. */
-enum { A_ZG, A_ZI, A_OUT, A_Z, A_G, A_H, A_DH, A_DZI, A_DA, A_DZ, A_COEF, A_CE, A_BLOCKS, A_SUM, A_OWN_INPUT };
+enum { A_ZG, A_ZI, A_OUT, A_Z, A_G, A_H, A_GATHERED, A_DZ, A_COEF, A_CE, A_BLOCKS, A_SUM, A_OWN_INPUT };
 
 static size_t rows_m(const nr_extension *e, const nr_config *c, size_t n) { return (void)c, n * e->width; }
 static size_t rows_c(const nr_extension *e, const nr_config *c, size_t n) { return (void)e, n * c->C; }
@@ -44,9 +44,7 @@ const nr_activation nr_neutral_activations[NR_NEUTRAL_ACTIVATIONS] = {
     [A_Z] = {.name = "z", .saved = true, .slot = NR_REAL, .size = rows_1},
     [A_G] = {.name = "g", .saved = true, .slot = NR_REAL, .size = rows_1},
     [A_H] = {.name = "h", .slot = NR_ACT, .size = rows_m},
-    [A_DH] = {.name = "dh", .slot = NR_ACT, .size = rows_m},
-    [A_DZI] = {.name = "dzi", .slot = NR_ACT, .size = rows_m},
-    [A_DA] = {.name = "da", .slot = NR_ACT, .size = rows_c},
+    [A_GATHERED] = {.name = "gathered_x", .slot = NR_ACT, .size = rows_c},
     [A_DZ] = {.name = "dz", .slot = NR_REAL, .size = rows_1},
     [A_COEF] = {.name = "l1_coef", .slot = NR_REAL, .size = rows_1},
     [A_CE] = {.name = "ce_coef", .slot = NR_REAL, .size = rows_1},
@@ -194,7 +192,7 @@ static nr_status add_rows_on(nr_hook *h, void *x, const void *xn, size_t run, nr
 {
     const nr_ops *ops = h->ops;
     size_t C = h->config->C, row = C * ops->act_size, on = 0;
-    char *gathered = h->scratch[A_DA], *a = h->saved[A_OUT], *g = h->saved[A_G];
+    char *gathered = h->scratch[A_GATHERED], *a = h->saved[A_OUT], *g = h->saved[A_G];
     for (size_t i = 0; i < h->n; i++)
         if (row_is_on(h, i)) memcpy(gathered + on++ * row, (const char *)xn + i * row, row);
     memset(gathered + on * row, 0, (run - on) * row);
@@ -255,21 +253,21 @@ static nr_status weight_back(nr_hook *h, size_t k, const void *dy, const void *x
     return dw ? h->ops->linear_back_weight(param(h, k)->linear, dw, NULL, dy, x, h->n, err) : NR_OK;
 }
 
+/* What was kept makes room for what comes of it, as in the walk: da lies where a did, h where zg and dzi where zi. */
 nr_status nr_neutral_block_back(nr_hook *h, void *dxn, const void *dy, const void *xn, nr_error *err)
 {
     const nr_ops *ops = h->ops;
     size_t n = h->n, M = h->e->width, C = h->config->C;
-    void *zg = h->saved[A_ZG], *zi = h->saved[A_ZI], *a = h->saved[A_OUT], *z = h->saved[A_Z], *g = h->saved[A_G];
-    void *hidden = h->scratch[A_H], *dh = h->scratch[A_DH], *dzi = h->scratch[A_DZI], *da = h->scratch[A_DA];
+    void *hidden = h->saved[A_ZG], *dzi = h->saved[A_ZI], *da = h->saved[A_OUT], *dh = h->scratch[A_H];
     nr_gate_loss loss = local_losses(h);
     /* x += g a */
-    ops->gate_back(da, h->scratch[A_DZ], dy, a, g, z, &loss, n, C);
+    ops->gate_back(da, h->scratch[A_DZ], dy, da, h->saved[A_G], h->saved[A_Z], &loss, n, C);
     /* g = gate(w . xn + b) */
     if (loss.gate != NR_GATE_NONE)
         ops->gate_back_input(dxn, grad(h, GATE_W), grad(h, GATE_B), h->scratch[A_DZ], xn, value(h, GATE_W), n, C, h->scratch[A_BLOCKS]);
     /* a = W_out h, h = act(zg) zi: h itself comes again beside the gradients that have it in them */
     NR_TRY(ops->linear_back_input(param(h, W_OUT)->linear, dh, NR_ACT, da, n, false, err));
-    ops->glu_back(dh, dzi, hidden, dh, zg, zi, h->config->act, n, M);
+    ops->glu_back(dh, dzi, hidden, dh, hidden, dzi, h->config->act, n, M);
     NR_TRY(weight_back(h, W_OUT, da, hidden, err));
     /* zg = W_gate xn, zi = W_in xn */
     NR_TRY(weight_back(h, W_GATE, dh, xn, err));

@@ -4,7 +4,7 @@
 
 #include "model/extension.h"
 
-#define NR_NEUTRAL_ACTIVATIONS 15
+#define NR_NEUTRAL_ACTIVATIONS 13
 extern const nr_activation nr_neutral_activations[NR_NEUTRAL_ACTIVATIONS];
 
 nr_status nr_neutral_declare(nr_extension *e, nr_error *err);

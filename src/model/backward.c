@@ -18,6 +18,7 @@ typedef struct {
     bool own;
     const nr_layer *layer;
     nr_saved *s;
+    const nr_saved *above; /* of the layer that was before, or NULL */
     const nr_batch *b;
 } place;
 
@@ -53,21 +54,21 @@ static nr_status site_back(place *at, nr_site s, void *dx, nr_slot slot, const v
     return NR_OK;
 }
 
-static nr_status blocks_beside_back(place *at, nr_place where, void *dxn, nr_error *err)
+static nr_status blocks_beside_back(place *at, nr_place where, void *dxn, const void *xn, nr_error *err)
 {
     nr_pass *p = at->p;
     for (size_t i = p->ext_count; i-- > 0;) {
         if (!nr_pass_has_block(p, i, at->number, at->own, where)) continue;
         nr_hook h = nr_pass_hook(p, i, at->d, at->number, at->b);
         h.place = where;
-        NR_TRY(p->ext[i]->method->block_back(&h, dxn, p->s.dx, p->s.xn, err));
+        NR_TRY(p->ext[i]->method->block_back(&h, dxn, p->s.dx, xn, err));
     }
     return NR_OK;
 }
 
 /* p->s.dy, the gradient of the residual, becomes that of the half's output by way of the blocks after the half. They add to
  * dxn, which *begun says: the half's own matrices then add too. */
-static nr_status blocks_after_back(place *at, nr_place where, void *dxn, bool *begun, nr_error *err)
+static nr_status blocks_after_back(place *at, nr_place where, void *dxn, const void *xn, bool *begun, nr_error *err)
 {
     nr_pass *p = at->p;
     size_t elements = at->n * p->config->C;
@@ -79,7 +80,7 @@ static nr_status blocks_after_back(place *at, nr_place where, void *dxn, bool *b
         if (!nr_pass_has_block(p, i, at->number, at->own, where)) continue;
         nr_hook h = nr_pass_hook(p, i, at->d, at->number, at->b);
         h.place = where;
-        NR_TRY(p->ext[i]->method->after_back(&h, dxn, p->s.half, p->s.xn, err));
+        NR_TRY(p->ext[i]->method->after_back(&h, dxn, p->s.half, xn, err));
     }
     p->ops->to_act(p->s.dy, p->s.half, elements);
     return NR_OK;
@@ -94,6 +95,14 @@ static const void *residual(nr_pass *p, const void *kept, size_t n)
     return p->x;
 }
 
+/* Where a half's input comes again: `kept` of the layer above, which is done with, where that is a place of its own. All
+ * threads read it for the weights' gradients, and to write where others have read is slow (docs/PERFORMANCE.md); there nothing
+ * is written before the next forward pass. */
+static void *input_again(const place *at, void *kept)
+{
+    return at->p->opt.recompute || !kept ? at->p->s.xn : kept;
+}
+
 static nr_status feed_forward_back(place *at, bool last, nr_error *err)
 {
     nr_pass *p = at->p;
@@ -102,21 +111,21 @@ static nr_status feed_forward_back(place *at, bool last, nr_error *err)
     const nr_ops *ops = p->ops;
     size_t n = at->n;
     bool begun;
-    void *dxn = p->s.block_out;
+    void *dxn = p->s.block_out, *xn = input_again(at, at->above ? at->above->x_mid : NULL);
     /* xn = norm2(x_mid): needed again by what is trained on it */
-    ops->rmsnorm(p->s.xn, NULL, s->rstd2, s->x_mid, NR_ACT, at->layer->norm2, n, c->C, c->norm_eps);
+    ops->rmsnorm(xn, NULL, s->rstd2, s->x_mid, NR_ACT, at->layer->norm2, n, c->C, c->norm_eps);
     /* x = x_mid + after(down(h)) */
-    NR_TRY(blocks_after_back(at, NR_AFTER_FFN, dxn, &begun, err));
-    if (last) return blocks_beside_back(at, NR_BESIDE_FFN, NULL, err); /* only the blocks' own weights want gradients */
+    NR_TRY(blocks_after_back(at, NR_AFTER_FFN, dxn, xn, &begun, err));
+    if (last) return blocks_beside_back(at, NR_BESIDE_FFN, NULL, xn, err); /* only the blocks' own weights want gradients */
     if (wants_input(at, NR_DOWN)) ops->glu(p->s.h, s->gate, s->up, c->act, n, c->F);
     NR_TRY(site_back(at, NR_DOWN, p->s.dh, NR_ACT, p->s.dy, p->s.h, false, err));
     /* h = act(gate) up */
     ops->glu_back(p->s.dh, p->s.dup, NULL, p->s.dh, s->gate, s->up, c->act, n, c->F);
     /* gate, up = W xn */
-    NR_TRY(site_back(at, NR_UP, dxn, NR_REAL, p->s.dup, p->s.xn, begun, err));
-    NR_TRY(site_back(at, NR_GATE, dxn, NR_REAL, p->s.dh, p->s.xn, true, err));
+    NR_TRY(site_back(at, NR_UP, dxn, NR_REAL, p->s.dup, xn, begun, err));
+    NR_TRY(site_back(at, NR_GATE, dxn, NR_REAL, p->s.dh, xn, true, err));
     /* x += blocks(xn) */
-    NR_TRY(blocks_beside_back(at, NR_BESIDE_FFN, dxn, err));
+    NR_TRY(blocks_beside_back(at, NR_BESIDE_FFN, dxn, xn, err));
     /* xn = norm2(x_mid) */
     ops->rmsnorm_back(p->s.dx, p->s.dy, at->layer->d_norm2, dxn, s->x_mid, NR_ACT, at->layer->norm2, s->rstd2, n, c->C, p->s.norm_blocks);
     return NR_OK;
@@ -163,23 +172,23 @@ static nr_status attention_back(place *at, nr_error *err)
     const nr_ops *ops = p->ops;
     size_t n = at->n;
     bool begun, beside = nr_pass_any_block(p, at->number, at->own, NR_BESIDE_ATTENTION);
-    void *dxn = p->s.block_out;
+    void *dxn = p->s.block_out, *xn = input_again(at, at->above ? at->above->x_in : NULL);
     const void *x_in = residual(p, s->x_in, n);
     /* xn = norm1(x_in), where something reads it that is trained */
     if (wants_input(at, NR_Q) || wants_input(at, NR_K) || wants_input(at, NR_V) || beside ||
         nr_pass_any_block(p, at->number, at->own, NR_AFTER_ATTENTION))
-        ops->rmsnorm(p->s.xn, NULL, s->rstd1, x_in, NR_ACT, at->layer->norm1, n, c->C, c->norm_eps);
+        ops->rmsnorm(xn, NULL, s->rstd1, x_in, NR_ACT, at->layer->norm1, n, c->C, c->norm_eps);
     /* x_mid = x_in + after(o(attended)) */
-    NR_TRY(blocks_after_back(at, NR_AFTER_ATTENTION, dxn, &begun, err));
+    NR_TRY(blocks_after_back(at, NR_AFTER_ATTENTION, dxn, xn, &begun, err));
     NR_TRY(site_back(at, NR_O, p->s.dattended, NR_ACT, p->s.dy, s->attended, false, err));
     heads_back(at);
     ops->rotary(p->s.dq, p->s.dk, p->rope, p->pos, n, c->H, c->K, c->D, true);
     /* q, k, v = W norm1(x_in) */
-    NR_TRY(site_back(at, NR_V, dxn, NR_REAL, p->s.dv, p->s.xn, begun, err));
-    NR_TRY(site_back(at, NR_K, dxn, NR_REAL, p->s.dk, p->s.xn, true, err));
-    NR_TRY(site_back(at, NR_Q, dxn, NR_REAL, p->s.dq, p->s.xn, true, err));
+    NR_TRY(site_back(at, NR_V, dxn, NR_REAL, p->s.dv, xn, begun, err));
+    NR_TRY(site_back(at, NR_K, dxn, NR_REAL, p->s.dk, xn, true, err));
+    NR_TRY(site_back(at, NR_Q, dxn, NR_REAL, p->s.dq, xn, true, err));
     /* x_mid += blocks(xn) */
-    if (beside) NR_TRY(blocks_beside_back(at, NR_BESIDE_ATTENTION, dxn, err));
+    if (beside) NR_TRY(blocks_beside_back(at, NR_BESIDE_ATTENTION, dxn, xn, err));
     ops->rmsnorm_back(p->s.dx, p->s.dy, at->layer->d_norm1, dxn, x_in, NR_ACT, at->layer->norm1, s->rstd1, n, c->C, p->s.norm_blocks);
     return NR_OK;
 }
@@ -206,7 +215,7 @@ nr_status nr_pass_backward(nr_pass *p, const nr_batch *b, nr_error *err)
 {
     void *d_embedding = nr_pass_ends(p).d_embedding;
     for (size_t d = p->depth; d-- > p->lowest;) {
-        place at = {.p = p, .d = d, .n = b->B * b->T, .s = &p->saved[d], .b = b};
+        place at = {.p = p, .d = d, .n = b->B * b->T, .s = &p->saved[d], .above = d + 1 < p->depth ? &p->saved[d + 1] : NULL, .b = b};
         at.layer = nr_pass_layer(p, d, &at.number, &at.own);
         if (p->opt.recompute) NR_TRY(nr_pass_run_layer(p, d, b, true, err));
         bool last = ends_at_blocks(&at);

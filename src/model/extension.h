@@ -63,7 +63,7 @@ typedef enum { NR_BESIDE_ATTENTION, NR_BESIDE_FFN, NR_AFTER_ATTENTION, NR_AFTER_
 
 /* Where a hook stands. `saved` and `scratch` are the buffers that the method
  * asked for in `activations`: saved ones live from forward to backward of this
- * layer, scratch ones only inside one hook. */
+ * layer, where the backward hook may overwrite them, scratch ones only inside one hook. */
 typedef struct {
     struct nr_extension *e;
     const nr_ops *ops;

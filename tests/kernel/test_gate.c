@@ -27,6 +27,12 @@ static void run_back(const nr_ops *ops, const void *arg, void *const *in, void *
     ops->gate_back(out[0], out[1], in[0], in[1], in[2], in[3], &loss, s->n, s->C);
 }
 
+/* da in the place of a. */
+static void run_back_in_place(const nr_ops *ops, const void *arg, void *const *in, void *const *out)
+{
+    run_back(ops, arg, (void *const[]){in[0], out[0], in[2], in[3], in[4], in[5]}, out);
+}
+
 static void run_back_input(const nr_ops *ops, const void *arg, void *const *in, void *const *out)
 {
     const sizes *s = arg;
@@ -67,6 +73,10 @@ static void check_sizes(sizes s)
                      {AS_REAL, n, 3, 0, 0}},
                     {{AS_ACT, all, 0, 1, 0}, {AS_REAL, n, 0, C, sqrt((double)C)}},
                     run_back};
+    check_op(&back);
+    back.name = "gate_back in place";
+    back.run = run_back_in_place;
+    back.out[0].scale = 1;
     check_op(&back);
     op_case input = {"gate_back_input",
                      &s,

@@ -25,6 +25,14 @@ static void run_aliased(const nr_ops *ops, const void *arg, void *const *in, voi
     ops->glu_back(out[0], out[1], NULL, out[0], in[1], in[2], s->act, s->n, s->F);
 }
 
+/* h where g was, du where u was as well. */
+static void run_all_aliased(const nr_ops *ops, const void *arg, void *const *in, void *const *out)
+{
+    const sizes *s = arg;
+    (void)in;
+    ops->glu_back(out[0], out[2], out[1], out[0], out[1], out[2], s->act, s->n, s->F);
+}
+
 static void test_glu(void **state)
 {
     static const size_t list[][2] = {{0, 4}, {1, 1}, {1, 1536}, {3, 7}, {5, 67}, {257, 1536}};
@@ -47,6 +55,12 @@ static void test_glu(void **state)
             backward.out[0].scale = 1;
             backward.out[2] = (operand){0};
             check_op(&backward);
+            op_case all_in_place = {"glu_back, all in place",
+                                    &s,
+                                    {{AS_ACT, 0, 0, 0, 0}},
+                                    {{AS_ACT, all, 1, 1, 0}, {AS_ACT, all, 3, 1, 0}, {AS_ACT, all, 1, 1, 0}},
+                                    run_all_aliased};
+            check_op(&all_in_place);
         }
 }
 
