@@ -13,8 +13,9 @@
  * A crew is a team that stays for many calls, each a few microseconds long. Its
  * threads take single tasks, their own from the begin of their share and others'
  * from the end, and nothing waits for a thread that took none. Idle ones spin, as
- * the next call of a token's walk follows at once; while they do, they fetch what
- * they were told that they will read, so that memory doesn't rest between calls.
+ * the next call of a token's walk, or of a micro-batch's, follows at once; while
+ * they do, they fetch what they were told that they will read, so that memory
+ * doesn't rest between calls.
  *
  * The thread sanitizer can't see libgomp's barriers, so a build with it runs
  * the same tasks on POSIX threads, which it understands.
