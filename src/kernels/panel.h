@@ -68,9 +68,8 @@ const nr_panels *nr_panels_find(const nr_panels *list, size_t *panel);
  * zeros: of 64 columns the panel of a sum over rows. The last of an odd number of rows stands beside zeros. */
 typedef void nr_panel_pairs(uint16_t *pairs, size_t width, const uint16_t *x, size_t pitch, size_t rows, size_t cols);
 
-/* A panel of bf16, which begins at a cache line, from a piece (depth, cols) of a matrix of floats, row after row pitch elements
- * apart; or, for nr_panel_bf16_pack(true), from a piece (cols, depth). Whole pairs and vectors are written: zeros stand beside
- * what exists. */
+/* A panel of bf16 from a piece (depth, cols) of a matrix of floats, row after row pitch elements apart; or, for
+ * nr_panel_bf16_pack(true), from a piece (cols, depth). Whole pairs and vectors are written: zeros stand beside what exists. */
 typedef void nr_panel_pack(uint16_t *panel, const float *w, size_t pitch, size_t depth, size_t cols);
 
 /* NULL where this processor has no such product. */

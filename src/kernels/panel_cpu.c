@@ -173,9 +173,6 @@ void NR_CPU(panel, product)(const nr_panel *p)
 }
 
 #if defined(__AVX512BF16__)
-/* A line of a packing, past the caches: it is next read after all the others were written. */
-NR_INLINE void put_line(uint16_t *line, __m512i x) { _mm512_stream_si512((void *)line, x); }
-
 /* Rows follow one another far apart, so that they are asked for AHEAD rows early. */
 #define AHEAD 32
 nr_panel_pairs NR_CPU(panel, pairs);
@@ -197,6 +194,8 @@ void NR_CPU(panel, pairs)(uint16_t *pairs, size_t width, const uint16_t *x, size
         }
 }
 
+/* ---- packings: past the caches, as a line is next read when all the others are written ---- */
+
 /* 32 elements of a row in bf16, zeros for those beyond n. */
 NR_INLINE __m512i rounded(const float *w, size_t n)
 {
@@ -212,8 +211,8 @@ void NR_CPU(panel, pack_down)(uint16_t *panel, const float *w, size_t pitch, siz
             const float *row = w + d * pitch + col;
             __m512i upper = rounded(row, cols - col), lower = d + 1 < depth ? rounded(row + pitch, cols - col) : _mm512_setzero_si512();
             uint16_t *to = panel + (d / 2 * NR_PANEL + col) * 2;
-            put_line(to, vpairs(upper, lower, false));
-            put_line(to + 2 * VW, vpairs(upper, lower, true));
+            vstore_past(to, vpairs(upper, lower, false));
+            vstore_past(to + 2 * VW, vpairs(upper, lower, true));
         }
     _mm_sfence();
 }
@@ -227,7 +226,7 @@ void NR_CPU(panel, pack_across)(uint16_t *panel, const float *w, size_t pitch, s
             __m512i x[VW];
             for (size_t i = 0; i < VW; i++) x[i] = col + i < cols ? rounded(w + (col + i) * pitch + d, depth - d) : _mm512_setzero_si512();
             vcolumns(x);
-            for (size_t i = 0; i < pairs; i++) put_line(panel + ((d / 2 + i) * NR_PANEL + col) * 2, x[i]);
+            for (size_t i = 0; i < pairs; i++) vstore_past(panel + ((d / 2 + i) * NR_PANEL + col) * 2, x[i]);
         }
     _mm_sfence();
 }

@@ -32,18 +32,6 @@ NR_INLINE float dot(const void *x, const float *dy, const float *w, size_t C, bo
     return vsum((s[0] + s[1]) + (s[2] + s[3]));
 }
 
-#if defined(__AVX512BF16__)
-/* What is kept for the backward pass goes past the caches, where it is a whole line. */
-NR_INLINE void put_kept(uint16_t *to, __m512i x)
-{
-    if ((uintptr_t)to % 64 == 0) _mm512_stream_si512((void *)to, x);
-    else _mm512_storeu_si512(to, x);
-}
-NR_INLINE void flush_kept(void) { _mm_sfence(); }
-#else
-NR_INLINE void flush_kept(void) {}
-#endif
-
 NR_INLINE void norm_rows(const job *j, size_t task, bool bf16, bool x_bf16)
 {
     size_t C = j->C, begin = task * NR_ROW_BLOCK, end = NR_MIN(begin + NR_ROW_BLOCK, j->n);
@@ -56,7 +44,7 @@ NR_INLINE void norm_rows(const job *j, size_t task, bool bf16, bool x_bf16)
 #if defined(__AVX512BF16__)
         for (; bf16 && c + 2 * VW <= C; c += 2 * VW) {
             vf a = aload(x, c, x_bf16), b = aload(x, c + VW, x_bf16);
-            if (x_act) put_kept((uint16_t *)x_act + c, vround_line(a, b));
+            if (x_act) vstore_past((uint16_t *)x_act + c, vround_line(a, b)); /* read in the backward pass only */
             _mm512_storeu_si512((uint16_t *)y + c, vround_line(a * s * vload(j->w + c), b * s * vload(j->w + c + VW)));
         }
 #endif
@@ -66,7 +54,9 @@ NR_INLINE void norm_rows(const job *j, size_t task, bool bf16, bool x_bf16)
             astore_n(y, c + i, xi * s * rload_n(j->w, c + i, m), m, bf16);
         });
     }
-    flush_kept();
+#if defined(__AVX512BF16__)
+    if (j->x_act) _mm_sfence();
+#endif
 }
 
 NR_INLINE void back_rows(const job *j, size_t task, bool bf16, bool x_bf16)

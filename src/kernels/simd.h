@@ -185,6 +185,15 @@ NR_INLINE void astore_n(void *p, size_t i, vf v, size_t n, bool bf16)
     } else vstore_n((float *)p + i, v, n);
 }
 
+#if VW == 16
+/* A line past the caches, where it is a whole one. _mm_sfence comes before others may read it. */
+NR_INLINE void vstore_past(uint16_t *p, __m512i x)
+{
+    if ((uintptr_t)p % 64 == 0) _mm512_stream_si512((void *)p, x);
+    else _mm512_storeu_si512(p, x);
+}
+#endif
+
 #if defined(__AVX512BF16__)
 /* Two vectors, one behind the other, rounded to a cache line. */
 NR_INLINE __m512i vround_line(vf a, vf b) { return (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a); }
