@@ -214,14 +214,18 @@ nr_status nr_parallel_try(size_t tasks, nr_status (*task)(void *context, size_t 
  * fraction of a microsecond: for long runs of short calls, as in generating a token. They spin meanwhile. */
 void nr_crew(void (*lead)(void *context), void *context);
 /* Memory that a call of a crew will read: runs of bytes in the order of its tasks. */
+enum { NR_RUNS = 4 };
 typedef struct {
-    const void *at[3]; /* NULL: no run */
-    size_t bytes[3];
-    bool last;         /* nothing is known of what comes after */
+    const void *at[NR_RUNS]; /* NULL: no run */
+    size_t bytes[NR_RUNS];
+    bool last; /* nothing is known of what comes after */
 } nr_read_ahead;
-/* Said by a crew's leader: what is read next stands at `next`, and after it what follows there, up to the last. Threads that
- * wait fetch their shares of it into their caches, a bounded amount. It must stay until the crew ends. Without a crew: nothing. */
+/* Said by a crew's leader: what is read next stands at `next`, and after it what follows there, up to the last; NULL: nothing is
+ * known any more. Threads that wait fetch their shares of it into their caches, a bounded amount. It must stay until the crew
+ * ends. Without a crew: nothing. */
 void nr_crew_ahead(const nr_read_ahead *next);
+/* What was said last, for calls that have time to fetch more of it than that; NULL: nothing. Heard by the leader alone. */
+const nr_read_ahead *nr_crew_told(void);
 /* memcpy, and memset with zeros, by all threads. */
 void nr_copy(void *dst, const void *src, size_t bytes);
 void nr_zero(void *dst, size_t bytes);

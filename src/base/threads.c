@@ -240,7 +240,8 @@ static bool fetch_ahead(crew *c, size_t member, fetched *f)
     }
     while (told && f->left > 0) {
         const nr_read_ahead *a = f->at;
-        size_t part = (a->bytes[0] + a->bytes[1] + a->bytes[2]) / c->stretches;
+        size_t part = 0;
+        for (size_t i = 0; i < NR_RUNS; i++) part += a->bytes[i] / c->stretches;
         if (member < c->stretches && f->done < part) {
             size_t run = 0, from = part * member + f->done;
             while (from >= a->bytes[run]) from -= a->bytes[run++];
@@ -321,6 +322,8 @@ void nr_crew_ahead(const nr_read_ahead *next)
 {
     if (leads) atomic_store_explicit(&leads->ahead, next, memory_order_release);
 }
+
+const nr_read_ahead *nr_crew_told(void) { return leads ? atomic_load_explicit(&leads->ahead, memory_order_relaxed) : NULL; }
 
 void nr_parallel(size_t tasks, void (*task)(void *context, size_t i), void *context)
 {

@@ -4,10 +4,12 @@
  * With P = exp(S - lse), dP = dO V^T and delta = dO . O:  dS = P (dP - delta),
  * dQ = scale dS K, dK = scale dS^T Q, dV = P^T dO.
  *
- * One task is a (sequence, query head): it goes over tiles of keys and, inside,
- * of queries, adds dQ up in its lane and leaves dK and dV of its head in
- * scratch. Then the query heads of a group are added in order. So no result
- * depends on who ran what. Memory is linear in T.
+ * One task is a (sequence, kv head) with the query heads that share it: it goes
+ * over tiles of keys and, inside, over heads and tiles of queries, adds dQ up in
+ * its lane and dK and dV of a tile head after head. Where there are too few of
+ * those for the threads, a task is one query head and leaves its dK and dV in
+ * scratch; then they are added in the same order. So no result depends on who ran
+ * what. Memory is linear in T.
  *
  * In pairs (attention_tiles.h) q and dO lie twice, along D and as neighbouring
  * rows, in the room of one float copy; P is kept as neighbouring rows and dS
@@ -21,31 +23,42 @@ typedef struct {
     const void *d_o, *o, *q, *k, *v;
     const float *lse;
     const nr_attention *a;
-    float *packed, *lanes, *heads;
-    size_t T, keys, rows, key_rows, tiles, DP, packed_size, lane_size, head_size, items, lane_count;
+    float *lanes, *heads;
+    size_t T, keys, rows, key_rows, tiles, DP, per, packed_size, row_size, lane_size, head_size, items, lane_count;
     _Atomic uint64_t taken; /* lanes */
 } job;
 
-static job layout(const nr_attention *a)
+/* per: query heads of a task, one or all that share their keys. */
+static job layout(const nr_attention *a, size_t per)
 {
-    job j = {.a = a, .T = a->Tq, .keys = a->start + a->Tq, .DP = padded(a->D), .items = a->B * a->H};
+    job j = {.a = a, .T = a->Tq, .keys = a->start + a->Tq, .DP = padded(a->D), .per = per, .items = a->B * a->H / per};
     j.tiles = tasks_of(j.keys, KEYS);
     j.rows = tasks_of(j.T, KEYS) * KEYS;
     j.key_rows = j.tiles * KEYS;
-    j.packed_size = KEYS * (2 * a->D + j.DP);                   /* k^T, v^T (D, KEYS); k (KEYS, DP) */
-    j.lane_size = j.rows * (3 * j.DP + 1) + 2 * QUERIES * KEYS + QUERIES * KEYS / 2; /* q, dO, dQ, delta; P, dS; dS along keys */
-    j.head_size = 2 * j.key_rows * j.DP;                        /* dK, dV */
+    j.packed_size = KEYS * (2 * a->D + j.DP); /* k^T, v^T (D, KEYS); k (KEYS, DP) */
+    j.row_size = j.rows * (3 * j.DP + 1);     /* q, dO, dQ, delta of a head */
+    j.lane_size = per * j.row_size + 2 * QUERIES * KEYS + QUERIES * KEYS / 2 /* P, dS; dS along keys */
+                  + 4 * KEYS * j.DP + j.packed_size;                         /* dK, dV of a tile and a head, and of the heads before it */
+    j.head_size = per < a->H / a->K ? 2 * j.key_rows * j.DP : 0;             /* dK, dV of all keys */
     j.lane_count = NR_MIN(j.items, (size_t)LANES);
     return j;
 }
 
-NR_INLINE void pack_tile(const job *j, size_t task, bool bf16)
+static size_t scratch_of(const job *j) { return j->lane_count * j->lane_size + j->items * j->head_size; }
+
+/* Heads that share keys stay together, unless the threads would be busy for longer then. */
+static size_t heads_of_task(const nr_attention *a)
+{
+    size_t threads = nr_threads_get(), group = a->H / a->K;
+    return tasks_of(a->B * a->K, threads) * group <= tasks_of(a->B * a->H, threads) ? group : 1;
+}
+
+/* Tile of keys k0 of a kv head, of which kv is the first element. */
+NR_INLINE void pack_tile(const job *j, float *packed, size_t kv, size_t k0, bool bf16)
 {
     const nr_attention *a = j->a;
-    size_t tile = task % j->tiles, head = task / j->tiles % a->K, b = task / j->tiles / a->K;
-    size_t at = b * a->k_batch + tile * KEYS * a->k_stride + head * a->k_head,
-           rows = NR_MIN(j->keys - tile * KEYS, (size_t)KEYS);
-    float *kt = j->packed + task * j->packed_size, *vt = kt + a->D * KEYS, *k = vt + a->D * KEYS;
+    size_t at = kv + k0 * a->k_stride, rows = NR_MIN(j->keys - k0, (size_t)KEYS);
+    float *kt = packed, *vt = kt + a->D * KEYS, *k = vt + a->D * KEYS;
 #if HAS_PAIRS
     if (bf16) {
         pair_columns(kt, act_at(j->k, at, bf16), a->k_stride, rows, a->D);
@@ -100,7 +113,7 @@ NR_INLINE void weights_pair(const query_row *a, const query_row *b, float *to_p,
 }
 #endif
 
-/* Views of a lane and of the head's gradients. */
+/* A query head's views of a lane; dk and dv are of one tile of keys. */
 typedef struct {
     float *q, *d_o, *dq, *delta, *p, *ds, *along, *dk, *dv;
     float *q_pairs, *d_o_pairs; /* in pairs: rows two by two; q and d_o then lie along D */
@@ -127,8 +140,8 @@ NR_INLINE void tile_pair(const job *j, const view *w, const float *packed, size_
         weights_row(w->p + r * KEYS, w->ds + r * KEYS, w->lse[t0 + r], w->delta[t0 + r],
                     visible_shared(j->a, k0, cols), first_of(j, w, t0 + r, k0, cols),
                     visible_end(j->a->start + t0 + r, k0, cols), cols);
-    product(w->dv + k0 * DP, DP, w->p, 1, KEYS, d_o, DP, seen, DP, n, true, false);
-    product(w->dk + k0 * DP, DP, w->ds, 1, KEYS, q, DP, seen, DP, n, true, false);
+    product(w->dv, DP, w->p, 1, KEYS, d_o, DP, seen, DP, n, true, false);
+    product(w->dk, DP, w->ds, 1, KEYS, q, DP, seen, DP, n, true, false);
     product(w->dq + t0 * DP, DP, w->ds, KEYS, 1, k, DP, n, DP, seen, true, false);
 }
 
@@ -172,8 +185,8 @@ NR_INLINE void tile_of_pairs(const job *j, const view *w, const float *packed, s
     for (size_t i = 0; i < seen; i += ROWS) {
         size_t from = (k0 + i - NR_MIN(k0 + i, at)) / 2; /* pair of queries that is the first to see key i */
         float *p = w->p + from * KEYS + i, *ds = w->ds + from * KEYS + i;
-        product(w->dv + (k0 + i) * DP, DP, p, 1, KEYS, d_o_pairs + from * DP, DP, ROWS, DP, half - from, set[i / ROWS], true);
-        product(w->dk + (k0 + i) * DP, DP, ds, 1, KEYS, q_pairs + from * DP, DP, ROWS, DP, half - from, set[i / ROWS], true);
+        product(w->dv + i * DP, DP, p, 1, KEYS, d_o_pairs + from * DP, DP, ROWS, DP, half - from, set[i / ROWS], true);
+        product(w->dk + i * DP, DP, ds, 1, KEYS, q_pairs + from * DP, DP, ROWS, DP, half - from, set[i / ROWS], true);
         set[i / ROWS] = true;
     }
     for (size_t r = 0; r < n; r += ROWS)
@@ -197,20 +210,29 @@ NR_INLINE size_t first_query(const job *j, size_t k0)
     return (k0 - NR_MIN(k0, j->a->start)) / QUERIES * QUERIES;
 }
 
-#if HAS_PAIRS
 /* A tile of keys with all queries; dK and dV are set. */
-NR_INLINE void keys_of_pairs(const job *j, const view *w, const float *packed, size_t k0)
+NR_INLINE void keys_task(const job *j, const view *w, const float *packed, size_t k0, bool bf16)
 {
-    bool set[KEYS / ROWS] = {0};
-    for (size_t t0 = first_query(j, k0); t0 < j->T; t0 += QUERIES)
-        if (tile_first(j, w->first, t0) < k0 + KEYS) tile_of_pairs(j, w, packed, k0, t0, set);
-    for (size_t i = 0; i < KEYS; i += ROWS)
-        if (!set[i / ROWS]) {
-            memset(w->dv + (k0 + i) * j->DP, 0, ROWS * j->DP * sizeof *w->dv);
-            memset(w->dk + (k0 + i) * j->DP, 0, ROWS * j->DP * sizeof *w->dk);
-        }
-}
+    size_t tile_size = KEYS * j->DP * sizeof(float);
+#if HAS_PAIRS
+    if (bf16) {
+        bool set[KEYS / ROWS] = {0};
+        for (size_t t0 = first_query(j, k0); t0 < j->T; t0 += QUERIES)
+            if (tile_first(j, w->first, t0) < k0 + KEYS) tile_of_pairs(j, w, packed, k0, t0, set);
+        for (size_t i = 0; i < KEYS; i += ROWS)
+            if (!set[i / ROWS]) {
+                memset(w->dv + i * j->DP, 0, tile_size / KEYS * ROWS);
+                memset(w->dk + i * j->DP, 0, tile_size / KEYS * ROWS);
+            }
+        return;
+    }
 #endif
+    (void)bf16;
+    memset(w->dv, 0, tile_size);
+    memset(w->dk, 0, tile_size);
+    for (size_t t0 = first_query(j, k0); t0 < j->T; t0 += QUERIES)
+        if (tile_first(j, w->first, t0) < k0 + KEYS) tile_pair(j, w, packed, k0, t0);
+}
 
 /* The product of two rows of D elements. */
 NR_INLINE float row_product(const void *a, const void *b, size_t at, size_t D, bool bf16)
@@ -234,73 +256,66 @@ NR_INLINE size_t head_at(const job *j, size_t item)
     return (item / a->H * j->T * a->H + item % a->H) * a->D;
 }
 
-NR_INLINE void head_task(const job *j, float *lane, size_t item, bool bf16)
+/* Head `item` of q, which is the g-th of its task. */
+NR_INLINE view view_of(const job *j, float *lane, size_t item, size_t g, bool bf16)
 {
-    const nr_attention *a = j->a;
-    size_t b = item / a->H, h = item % a->H, DP = j->DP, D = a->D, at = head_at(j, item), next = head_at(j, item + 1), stride = a->H * D;
-    const float *packed = j->packed + (b * a->K + h / (a->H / a->K)) * j->tiles * j->packed_size;
-    view w = {.q = lane, .d_o = lane + j->rows * DP, .dq = lane + 2 * j->rows * DP, .delta = lane + 3 * j->rows * DP};
-    w.p = w.delta + j->rows;
-    w.ds = w.p + QUERIES * KEYS;
-    w.along = w.ds + QUERIES * KEYS;
+    size_t DP = j->DP, at = head_at(j, item), then = item + j->per;
+    view w = {.q = lane + g * j->row_size, .p = lane + j->per * j->row_size};
+    w.d_o = w.q + j->rows * DP;
+    w.dq = w.d_o + j->rows * DP;
+    w.delta = w.dq + j->rows * DP;
     w.q_pairs = w.q + j->rows * DP / 2;
     w.d_o_pairs = w.d_o + j->rows * DP / 2;
-    w.dk = j->heads + item * j->head_size;
-    w.dv = w.dk + j->key_rows * DP;
+    w.ds = w.p + QUERIES * KEYS;
+    w.along = w.ds + QUERIES * KEYS;
+    w.dk = w.along + QUERIES * KEYS / 2;
+    w.dv = w.dk + KEYS * DP;
     w.lse = j->lse + item * j->T;
-    w.first = a->first ? a->first + b * j->T : NULL;
+    w.first = j->a->first ? j->a->first + item / j->a->H * j->T : NULL;
     w.to_dq = act_at_mut(j->dq, at, bf16);
-    for (size_t i = 0; i < NR_COUNT(w.next) && item + 1 < j->items; i++) w.next[i] = act_at((const void *[]){j->q, j->d_o, j->o}[i], next, bf16);
+    for (size_t i = 0; i < NR_COUNT(w.next) && then < j->a->B * j->a->H; i++)
+        w.next[i] = act_at((const void *[]){j->q, j->d_o, j->o}[i], head_at(j, then), bf16);
+    return w;
+}
+
+/* q, dO and delta of a head; dQ where more is added to it. */
+NR_INLINE void pack_head(const job *j, const view *w, size_t at, bool bf16)
+{
+    const nr_attention *a = j->a;
+    size_t D = a->D, DP = j->DP, stride = a->H * D;
 #if HAS_PAIRS
     if (bf16) {
-        pair_rows(w.q, w.q_pairs, act_at(j->q, at, bf16), stride, j->T, j->rows, D);
-        pair_rows(w.d_o, w.d_o_pairs, act_at(j->d_o, at, bf16), stride, j->T, j->rows, D);
-        if (w.first) memset(w.dq, 0, j->rows * DP * sizeof *w.dq);
+        pair_rows(w->q, w->q_pairs, act_at(j->q, at, bf16), stride, j->T, j->rows, D);
+        pair_rows(w->d_o, w->d_o_pairs, act_at(j->d_o, at, bf16), stride, j->T, j->rows, D);
+        if (w->first) memset(w->dq, 0, j->rows * DP * sizeof *w->dq);
     } else
 #endif
     {
-        if (DP != D) memset(lane, 0, 2 * j->rows * DP * sizeof *lane);
-        memset(w.dq, 0, j->rows * DP * sizeof *w.dq);
-        memset(w.dk, 0, j->head_size * sizeof *w.dk);
-        pack_rows(w.q, act_at(j->q, at, bf16), stride, j->T, j->rows, D, a->scale, bf16);
-        pack_rows(w.d_o, act_at(j->d_o, at, bf16), stride, j->T, j->rows, D, 1, bf16);
+        if (DP != D) memset(w->q, 0, 2 * j->rows * DP * sizeof *w->q);
+        memset(w->dq, 0, j->rows * DP * sizeof *w->dq);
+        pack_rows(w->q, act_at(j->q, at, bf16), stride, j->T, j->rows, D, a->scale, bf16);
+        pack_rows(w->d_o, act_at(j->d_o, at, bf16), stride, j->T, j->rows, D, 1, bf16);
     }
-    for (size_t t = 0; t < j->T; t++) w.delta[t] = row_product(j->d_o, j->o, at + t * stride, D, bf16);
-    for (size_t k0 = 0; k0 < j->keys; k0 += KEYS) {
-        const float *tile = packed + k0 / KEYS * j->packed_size;
-#if HAS_PAIRS
-        if (bf16) {
-            keys_of_pairs(j, &w, tile, k0);
-            continue;
-        }
-#endif
-        for (size_t t0 = first_query(j, k0); t0 < j->T; t0 += QUERIES)
-            if (tile_first(j, w.first, t0) < k0 + KEYS) tile_pair(j, &w, tile, k0, t0);
-    }
-    for (size_t t = 0; t < j->T; t++)
-        NR_EACH(D, astore_n(j->dq, at + t * stride + i, vload(w.dq + t * DP + i) * a->scale, m, bf16););
+    for (size_t t = 0; t < j->T; t++) w->delta[t] = row_product(j->d_o, j->o, at + t * stride, D, bf16);
 }
 
-NR_INLINE void run_share(job *j, size_t share, bool bf16)
+NR_INLINE void add_tile(float *sum, const float *tile, size_t size)
 {
-    size_t begin = share * j->items / j->lane_count, end = (share + 1) * j->items / j->lane_count, lane = take_lane(&j->taken);
-    for (size_t i = begin; i < end; i++) head_task(j, j->lanes + lane * j->lane_size, i, bf16);
-    give_lane(&j->taken, lane);
+    for (size_t i = 0; i < size; i += VW) vstore(sum + i, vload(sum + i) + vload(tile + i));
 }
 
-/* dK and dV of KEYS keys of one kv head: its query heads added in order. */
-NR_INLINE void add_heads(const job *j, size_t task, bool bf16)
+/* dK and dV of keys [k0, ...) of a kv head go to memory, out of `group` sums (rows, DP), pitch apart, added in order. */
+NR_INLINE void put_keys(const job *j, size_t kv, size_t k0, const float *dk, const float *dv, size_t group, size_t pitch, bool bf16)
 {
     const nr_attention *a = j->a;
-    size_t tile = task % j->tiles, head = task / j->tiles % a->K, b = task / j->tiles / a->K, group = a->H / a->K;
-    const float *dk = j->heads + (b * a->H + head * group) * j->head_size, *dv = dk + j->key_rows * j->DP;
-    for (size_t t = tile * KEYS; t < NR_MIN((tile + 1) * KEYS, j->keys); t++) {
-        size_t to = b * a->k_batch + t * a->k_stride + head * a->k_head, from = t * j->DP;
+    size_t rows = NR_MIN(j->keys - k0, (size_t)KEYS);
+    for (size_t t = 0; t < rows; t++) {
+        size_t to = kv + (k0 + t) * a->k_stride, from = t * j->DP;
         NR_EACH(a->D, {
             vf x = vload(dk + from + i), y = vload(dv + from + i);
             for (size_t g = 1; g < group; g++) {
-                x += vload(dk + g * j->head_size + from + i);
-                y += vload(dv + g * j->head_size + from + i);
+                x += vload(dk + g * pitch + from + i);
+                y += vload(dv + g * pitch + from + i);
             }
             astore_n(j->dk, to + i, HAS_PAIRS && bf16 ? x * a->scale : x, m, bf16);
             astore_n(j->dv, to + i, y, m, bf16);
@@ -308,21 +323,72 @@ NR_INLINE void add_heads(const job *j, size_t task, bool bf16)
     }
 }
 
+/* The element of k, v, dk and dv at which a kv head begins. */
+NR_INLINE size_t keys_at(const job *j, size_t b, size_t head) { return b * j->a->k_batch + head * j->a->k_head; }
+
+/* Query heads [item, item + per), which share their keys. */
+NR_INLINE void heads_task(const job *j, float *lane, size_t item, bool bf16)
+{
+    const nr_attention *a = j->a;
+    size_t DP = j->DP, group = a->H / a->K, tile_size = 2 * KEYS * DP, kv = keys_at(j, item / a->H, item % a->H / group);
+    float *sum = lane + j->lane_size - j->packed_size - tile_size, *packed = sum + tile_size;
+    for (size_t g = 0; g < j->per; g++) {
+        view w = view_of(j, lane, item + g, g, bf16);
+        pack_head(j, &w, head_at(j, item + g), bf16);
+    }
+    for (size_t k0 = 0; k0 < j->keys; k0 += KEYS) {
+        pack_tile(j, packed, kv, k0, bf16);
+        for (size_t g = 0; g < j->per; g++) {
+            view w = view_of(j, lane, item + g, g, bf16);
+            if (j->head_size) {
+                w.dk = j->heads + item * j->head_size + k0 * DP;
+                w.dv = w.dk + j->key_rows * DP;
+            } else if (g == 0) {
+                w.dk = sum;
+                w.dv = sum + tile_size / 2;
+            }
+            keys_task(j, &w, packed, k0, bf16);
+            if (g > 0) add_tile(sum, w.dk, tile_size);
+        }
+        if (!j->head_size) put_keys(j, kv, k0, sum, sum + tile_size / 2, 1, 0, bf16);
+    }
+    for (size_t g = 0; g < j->per; g++) {
+        view w = view_of(j, lane, item + g, g, bf16);
+        for (size_t t = 0; t < j->T; t++)
+            NR_EACH(a->D, astore_n(j->dq, head_at(j, item + g) + t * a->H * a->D + i, vload(w.dq + t * DP + i) * a->scale, m, bf16););
+    }
+}
+
+NR_INLINE void run_share(job *j, size_t share, bool bf16)
+{
+    size_t begin = share * j->items / j->lane_count, end = (share + 1) * j->items / j->lane_count, lane = take_lane(&j->taken);
+    for (size_t i = begin; i < end; i++) heads_task(j, j->lanes + lane * j->lane_size, i * j->per, bf16);
+    give_lane(&j->taken, lane);
+}
+
+/* dK and dV of KEYS keys of one kv head: its query heads added in order. */
+NR_INLINE void add_heads(const job *j, size_t task, bool bf16)
+{
+    const nr_attention *a = j->a;
+    size_t k0 = task % j->tiles * KEYS, head = task / j->tiles % a->K, b = task / j->tiles / a->K, group = a->H / a->K;
+    const float *dk = j->heads + (b * a->H + head * group) * j->head_size + k0 * j->DP;
+    put_keys(j, keys_at(j, b, head), k0, dk, dk + j->key_rows * j->DP, group, j->head_size, bf16);
+}
+
 size_t NR_CPU(attention_back_scratch, f32)(const nr_attention *a)
 {
-    job j = layout(a);
-    return (j.lane_count * j.lane_size + j.items * j.head_size + a->B * a->K * j.tiles * j.packed_size) * sizeof(float);
+    job apart = layout(a, 1), together = layout(a, a->H / a->K);
+    return NR_MAX(scratch_of(&apart), scratch_of(&together)) * sizeof(float);
 }
 
 #define ATTENTION_BACK(type, bf16)                                                                                     \
-    static void pack_##type(void *context, size_t task) { pack_tile(context, task, bf16); }                            \
     static void share_##type(void *context, size_t task) { run_share(context, task, bf16); }                           \
     static void add_##type(void *context, size_t task) { add_heads(context, task, bf16); }                             \
     void NR_CPU(attention_back, type)(void *dq, void *dk, void *dv, const void *d_o, const void *o, const void *q,     \
                                       const void *k, const void *v, const void *lse, const nr_attention *a,            \
                                       void *scratch)                                                                   \
     {                                                                                                                  \
-        job j = layout(a);                                                                                             \
+        job j = layout(a, heads_of_task(a));                                                                           \
         if (j.items == 0 || j.T == 0) return;                                                                          \
         j.dq = dq;                                                                                                     \
         j.dk = dk;                                                                                                     \
@@ -335,9 +401,7 @@ size_t NR_CPU(attention_back_scratch, f32)(const nr_attention *a)
         j.lse = lse;                                                                                                   \
         j.lanes = scratch;                                                                                             \
         j.heads = j.lanes + j.lane_count * j.lane_size;                                                                \
-        j.packed = j.heads + j.items * j.head_size;                                                                    \
-        nr_parallel(a->B * a->K * j.tiles, pack_##type, &j);                                                           \
         nr_parallel(j.lane_count, share_##type, &j);                                                                   \
-        nr_parallel(a->B * a->K * j.tiles, add_##type, &j);                                                            \
+        if (j.head_size) nr_parallel(a->B * a->K * j.tiles, add_##type, &j);                                           \
     }
 NR_CPU_BOTH(ATTENTION_BACK)

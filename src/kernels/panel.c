@@ -44,6 +44,8 @@ typedef struct {
     size_t n, depth;
     size_t panels, panel_bytes;
     size_t near, parts, groups; /* rows of a walk; parts of them; deep sums: groups of panels */
+    const nr_read_ahead *after; /* what is read when the product is done, or NULL */
+    size_t after_runs;
 } job;
 
 const nr_panels *nr_panels_find(const nr_panels *list, size_t *panel)
@@ -79,8 +81,19 @@ static const char *piece(const job *j, size_t panel, size_t at)
     return of->data + panel * j->panel_bytes + at * NR_PANEL * sizeof *j->x;
 }
 
+/* The share of task k of n of what is read afterwards: of its rows [begin, end), which the walk has too, so that the thread
+ * that asks for them is the one that will want them. One run after the other, each by as many tasks. */
+static nr_ahead share_of_after(const job *j, size_t begin, size_t end, size_t k, size_t n)
+{
+    size_t run = k * j->after_runs / n, first = (run * n + j->after_runs - 1) / j->after_runs;
+    size_t count = ((run + 1) * n + j->after_runs - 1) / j->after_runs - first, pairs = j->after->bytes[run] / NR_FETCH;
+    size_t from = begin * pairs / j->n, walk = end * pairs / j->n - from, at = walk * (k - first) / count;
+    return (nr_ahead){(const char *)j->after->at[run] + (from + at) * NR_FETCH, walk * (k - first + 1) / count - at, NR_FETCH};
+}
+
 /* Part after part of the near rows, panel after panel, then the next rows: a thread's stretch of tasks reads few panels
- * and few rows. Each part asks for its share of the next panel; those of the first panel for the next part's rows. */
+ * and few rows. Each part asks for its share of the next panel; those of the first panel for the next part's rows, the
+ * others for what is read after the product. */
 static void task(void *context, size_t i)
 {
     const job *j = context;
@@ -94,6 +107,7 @@ static void task(void *context, size_t i)
     if (panel + 1 < j->panels)
         p.next_panel = (nr_ahead){piece(j, panel + 1, 0) + share * NR_FETCH, (part + 1) * pairs / j->parts - share, NR_FETCH};
     if (panel == 0) p.next_rows = (nr_ahead){x + end * j->depth, (then - end) * j->depth * sizeof *x / NR_FETCH, NR_FETCH};
+    else if (j->after_runs > 0) p.next_rows = share_of_after(j, begin, begin + near, (panel - 1) * j->parts + part, (j->panels - 1) * j->parts);
     const nr_panels *to = nr_panels_find(j->list, &panel);
     p.cols = NR_MIN((size_t)NR_PANEL, to->cols - panel * NR_PANEL);
     aim(&p, to, begin + row, panel * NR_PANEL);
@@ -139,6 +153,8 @@ void nr_panels_bf16(const nr_panels *list, size_t count, const void *x, size_t n
         nr_parallel(j.parts * j.groups, deep_task, &j);
         return;
     }
+    if (n >= TASK_ROWS) j.after = nr_crew_told();
+    while (j.after && j.after_runs < NR_RUNS && j.after->at[j.after_runs]) j.after_runs++;
     j.near = (n + walks - 1) / walks;
     j.parts = (j.near + TASK_ROWS - 1) / TASK_ROWS;
     nr_parallel(walks * j.panels * j.parts, task, &j);

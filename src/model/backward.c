@@ -119,10 +119,10 @@ static nr_status feed_forward_back(place *at, bool last, nr_error *err)
     if (last) return blocks_beside_back(at, NR_BESIDE_FFN, NULL, xn, err); /* only the blocks' own weights want gradients */
     if (wants_input(at, NR_DOWN)) ops->glu(p->s.h, s->gate, s->up, c->act, n, c->F);
     NR_TRY(site_back(at, NR_DOWN, p->s.dh, NR_ACT, p->s.dy, p->s.h, false, err));
-    /* h = act(gate) up */
-    ops->glu_back(p->s.dh, p->s.dup, NULL, p->s.dh, s->gate, s->up, c->act, n, c->F);
+    /* h = act(gate) up: their gradients lie where dh and up did */
+    ops->glu_back(p->s.dh, s->up, NULL, p->s.dh, s->gate, s->up, c->act, n, c->F);
     /* gate, up = W xn */
-    NR_TRY(site_back(at, NR_UP, dxn, NR_REAL, p->s.dup, xn, begun, err));
+    NR_TRY(site_back(at, NR_UP, dxn, NR_REAL, s->up, xn, begun, err));
     NR_TRY(site_back(at, NR_GATE, dxn, NR_REAL, p->s.dh, xn, true, err));
     /* x += blocks(xn) */
     NR_TRY(blocks_beside_back(at, NR_BESIDE_FFN, dxn, xn, err));
@@ -180,7 +180,9 @@ static nr_status attention_back(place *at, nr_error *err)
         ops->rmsnorm(xn, NULL, s->rstd1, x_in, NR_ACT, at->layer->norm1, n, c->C, c->norm_eps);
     /* x_mid = x_in + after(o(attended)) */
     NR_TRY(blocks_after_back(at, NR_AFTER_ATTENTION, dxn, xn, &begun, err));
+    nr_crew_ahead(&s->heads); /* was written long ago */
     NR_TRY(site_back(at, NR_O, p->s.dattended, NR_ACT, p->s.dy, s->attended, false, err));
+    nr_crew_ahead(NULL);
     heads_back(at);
     ops->rotary(p->s.dq, p->s.dk, p->rope, p->pos, n, c->H, c->K, c->D, true);
     /* q, k, v = W norm1(x_in) */

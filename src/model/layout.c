@@ -50,6 +50,8 @@ static void take_saved(nr_pass *p, nr_saved *s, size_t n)
 #define NR_X(name, slot, size) s->name = take(p, slot, size);
     NR_SAVED_LIST(NR_X)
 #undef NR_X
+    size_t q = n * c->H * c->D * p->ops->act_size, k = n * c->K * c->D * p->ops->act_size;
+    s->heads = (nr_read_ahead){{s->attended, s->q, s->k, s->v}, {q, q, k, k}, true};
     take_ext(p, s->ext, n, true);
 }
 

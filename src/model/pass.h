@@ -42,8 +42,7 @@
 /* The same, in one place: of the FFN, */
 #define NR_FFN_LIST(X)                                                       \
     X(h, NR_ACT, n * c->F, true)            /* act(gate) up */                \
-    X(dh, NR_ACT, n * c->F, false)                                           \
-    X(dup, NR_ACT, n * c->F, false)
+    X(dh, NR_ACT, n * c->F, false)
 /* of attention, beside its scratch, */
 #define NR_ATTENTION_LIST(X)                                                 \
     X(dq, NR_ACT, n * c->H * c->D, false)                                    \
@@ -66,7 +65,8 @@ typedef struct {
 #define NR_X(name, slot, size) void *name;
     NR_SAVED_LIST(NR_X)
 #undef NR_X
-    void ***ext; /* [extension][activation] */
+    nr_read_ahead heads; /* of it, what attention's backward pass reads */
+    void ***ext;         /* [extension][activation] */
 } nr_saved;
 
 struct nr_pass {
