@@ -77,9 +77,15 @@ typedef struct {
     const unsigned char *data;
     size_t size;
     char *path;
+    int file; /* descriptor + 1; 0: closed */
 } nr_map;
 /* Maps a regular file read-only. An empty file maps to size 0, data not NULL. */
 nr_status nr_map_open(nr_map *m, const char *path, nr_error *err);
+/* The same, and the file stays open for nr_map_read. */
+nr_status nr_map_open_file(nr_map *m, const char *path, nr_error *err);
+/* Copies `bytes` bytes that stand at `at` in the map, out of the file: the map's pages, and their neighbours, stay out of
+ * memory. Where the file isn't open it is a memcpy. */
+nr_status nr_map_read(const nr_map *m, void *to, const void *at, size_t bytes, nr_error *err);
 void nr_map_close(nr_map *m);
 /* Its pages needn't stay in memory: what is read again comes back from the file. */
 void nr_map_forget(const nr_map *m);

@@ -34,7 +34,7 @@ static nr_status map_descriptor(nr_map *m, int fd, const char *path, nr_error *e
     return NR_OK;
 }
 
-nr_status nr_map_open(nr_map *m, const char *path, nr_error *err)
+nr_status nr_map_open_file(nr_map *m, const char *path, nr_error *err)
 {
     *m = (nr_map){0};
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* not blocked by a pipe without a writer */
@@ -42,16 +42,50 @@ nr_status nr_map_open(nr_map *m, const char *path, nr_error *err)
     nr_map map = {.path = nr_strdup(path)};
     nr_status st = map.path ? map_descriptor(&map, fd, path, err)
                             : nr_fail(err, NR_E_MEMORY, "%s: out of memory", path);
-    close(fd);
-    if (st == NR_OK)
+    map.file = fd + 1;
+    if (st == NR_OK) {
         *m = map;
-    else
+    } else {
+        close(fd);
         free(map.path);
+    }
     return st;
+}
+
+static void close_file(nr_map *m)
+{
+    if (m->file > 0) close(m->file - 1);
+    m->file = 0;
+}
+
+nr_status nr_map_open(nr_map *m, const char *path, nr_error *err)
+{
+    nr_status st = nr_map_open_file(m, path, err);
+    close_file(m);
+    return st;
+}
+
+nr_status nr_map_read(const nr_map *m, void *to, const void *at, size_t bytes, nr_error *err)
+{
+    size_t done = 0, from = (size_t)((const unsigned char *)at - m->data);
+    if (m->file == 0) {
+        memcpy(to, at, bytes);
+        return NR_OK;
+    }
+    while (done < bytes) {
+        ssize_t n = pread(m->file - 1, (char *)to + done, bytes - done, (off_t)(from + done));
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return nr_fail_errno(err, "can't read", m->path);
+        if (n == 0)
+            return nr_fail(err, NR_E_IO, "%s: expected %zu bytes at %zu, found the file's end: it has shrunk", m->path, bytes, from);
+        done += (size_t)n;
+    }
+    return NR_OK;
 }
 
 void nr_map_close(nr_map *m)
 {
+    close_file(m);
     if (m->size > 0) munmap((void *)(uintptr_t)m->data, m->size);
     free(m->path);
     *m = (nr_map){0};

@@ -68,6 +68,8 @@ nr_status nr_model_file_open(nr_model_file **out, const char *path, const char *
 void nr_model_file_close(nr_model_file *f);
 /* The tensors have been copied: their pages needn't stay in memory. */
 void nr_model_file_forget(const nr_model_file *f);
+/* Copies bytes of a tensor's data, whose pages stay out of memory. */
+nr_status nr_model_file_read(const nr_model_file *f, void *to, const void *at, size_t bytes, nr_error *err);
 /* NULL when there is none of that name. */
 const nr_tensor *nr_model_file_find(const nr_model_file *f, const char *name);
 

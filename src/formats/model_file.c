@@ -118,7 +118,7 @@ static nr_status read_gguf(nr_model_file *f, nr_error *err)
 {
     bool interleaved = false;
     NR_TRY(nr_alloc(&f->maps, 1, sizeof *f->maps, "maps", err));
-    NR_TRY(nr_map_open(&f->maps[0], f->path, err));
+    NR_TRY(nr_map_open_file(&f->maps[0], f->path, err));
     f->map_count = 1;
     f->is_gguf = true;
     NR_TRY(nr_gguf_open(&f->gguf, &f->maps[0], err));
@@ -257,6 +257,17 @@ nr_status nr_model_file_open(nr_model_file **out, const char *path, const char *
 void nr_model_file_forget(const nr_model_file *f)
 {
     for (size_t i = 0; i < f->map_count; i++) nr_map_forget(&f->maps[i]);
+}
+
+nr_status nr_model_file_read(const nr_model_file *f, void *to, const void *at, size_t bytes, nr_error *err)
+{
+    uintptr_t begin = (uintptr_t)at;
+    for (size_t i = 0; i < f->map_count; i++) {
+        const nr_map *m = &f->maps[i];
+        if (begin - (uintptr_t)m->data < m->size) return nr_map_read(m, to, at, bytes, err);
+    }
+    memcpy(to, at, bytes);
+    return NR_OK;
 }
 
 void nr_model_file_close(nr_model_file *f)

@@ -172,7 +172,7 @@ static nr_status read_file(nr_safetensors *s, const char *path, nr_error *err)
 {
     uint64_t n;
     json_t *header;
-    NR_TRY(nr_map_open(&s->map, path, err));
+    NR_TRY(nr_map_open_file(&s->map, path, err));
     if (s->map.size < sizeof n)
         return nr_fail(err, NR_E_FORMAT, "%s: header size: expected 8 bytes, found %zu", path, s->map.size);
     memcpy(&n, s->map.data, sizeof n);

@@ -358,19 +358,30 @@ static nr_status check_batch(const nr_pass *p, const nr_batch *b, nr_error *err)
     return NR_OK;
 }
 
-enum { EMBED_ROWS = 64 };
+enum { EMBED_ROWS = 16 };
 
-/* Beside packed matrices the file's pages are needed for this alone. They go back after a few rows: the system maps the
- * neighbours of each, so that those of a whole batch would soon be the whole table. */
-static void embed(nr_pass *p, const nr_tensor *table, const int32_t *ids, size_t n)
+/* Beside packed matrices the file's pages are needed for this alone. A few rows at a time are read out of the file instead:
+ * where one is touched, the system maps its neighbours too, and a batch would soon have the whole table in memory. */
+static nr_status embed(nr_pass *p, const nr_tensor *table, const int32_t *ids, size_t n, nr_error *err)
 {
-    size_t C = p->config->C;
-    bool forget = p->opt.train && !p->model->quantised && table == p->model->embedding;
-    for (size_t row = 0, count; row < n; row += count) {
-        count = forget ? NR_MIN(n - row, (size_t)EMBED_ROWS) : n;
-        p->ops->embed(nr_at(p, p->x, NR_REAL, row * C), table, ids + row, count, C);
-        if (forget) nr_model_file_forget(p->model->file);
+    static const int32_t in_turn[EMBED_ROWS] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    size_t C = p->config->C, bytes = nr_tensor_row_bytes(table);
+    char *rows = p->s.block_out; /* nothing stands there yet */
+    if (p->model->quantised || table != p->model->embedding || bytes > C * p->ops->real_size) {
+        p->ops->embed(p->x, table, ids, n, C);
+        return NR_OK;
     }
+    for (size_t row = 0, count; row < n; row += count) {
+        count = NR_MIN(n - row, (size_t)EMBED_ROWS);
+        for (size_t i = 0; i < count; i++)
+            NR_TRY(nr_model_file_read(p->model->file, rows + i * bytes, table->data + (size_t)ids[row + i] * bytes, bytes, err));
+        nr_tensor some = *table;
+        some.shape[0] = count;
+        some.size = count * bytes;
+        some.data = (const unsigned char *)rows;
+        p->ops->embed(nr_at(p, p->x, NR_REAL, row * C), &some, in_turn, count, C);
+    }
+    return NR_OK;
 }
 
 nr_status nr_pass_forward(nr_pass *p, const nr_batch *b, nr_error *err)
@@ -391,7 +402,7 @@ nr_status nr_pass_forward(nr_pass *p, const nr_batch *b, nr_error *err)
         for (size_t i = 0; i < c->L * n; i++) p->observation->gate[i] = __builtin_nan("");
     }
     nr_ends ends = nr_pass_ends(p);
-    embed(p, ends.embedding, b->ids, n);
+    NR_TRY(embed(p, ends.embedding, b->ids, n, err));
     for (size_t d = 0; d < p->depth; d++) NR_TRY(nr_pass_run_layer(p, d, b, false, err));
     p->ops->rmsnorm(p->s.final_xn, NULL, p->s.final_rstd, p->x, NR_REAL, ends.final_norm, n, c->C, c->norm_eps);
     return NR_OK;

@@ -60,6 +60,30 @@ static void map_refuses_what_is_no_file(void **state)
     free(path);
 }
 
+/* Bytes of a map out of its file; of one that has shrunk meanwhile, an error where a touch would end the program. */
+static void map_reads_its_file(void **state)
+{
+    (void)state;
+    nr_map m;
+    nr_error err;
+    char got[4] = "", *path = nr_path_join(folder, "read");
+    assert_int_equal(nr_write_file(path, "abcdefgh", 8, NULL), NR_OK);
+    assert_int_equal(nr_map_open(&m, path, NULL), NR_OK);
+    assert_int_equal(nr_map_read(&m, got, m.data + 1, 3, &err), NR_OK);
+    assert_string_equal(got, "bcd");
+    nr_map_close(&m);
+    assert_int_equal(nr_map_open_file(&m, path, NULL), NR_OK);
+    assert_int_equal(nr_map_read(&m, got, m.data + 5, 3, &err), NR_OK);
+    assert_string_equal(got, "fgh");
+    assert_int_equal(truncate(path, 6), 0);
+    assert_int_equal(nr_map_read(&m, got, m.data + 5, 3, &err), NR_E_IO);
+    assert_non_null(strstr(err.message, path));
+    assert_non_null(strstr(err.message, "shrunk"));
+    nr_map_close(&m);
+    unlink(path);
+    free(path);
+}
+
 static void empty_file_maps(void **state)
 {
     (void)state;
@@ -225,7 +249,8 @@ static void join_uses_one_slash(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(map_refuses_what_is_no_file),    cmocka_unit_test(empty_file_maps),
+        cmocka_unit_test(map_refuses_what_is_no_file),    cmocka_unit_test(map_reads_its_file),
+        cmocka_unit_test(empty_file_maps),
         cmocka_unit_test(writer_replaces_at_commit_only), cmocka_unit_test(writer_steps_over_leftovers),
         cmocka_unit_test(full_disk_keeps_the_old_file),   cmocka_unit_test(writer_needs_its_folder),
         cmocka_unit_test(folders_are_made_and_removed),   cmocka_unit_test(join_uses_one_slash),

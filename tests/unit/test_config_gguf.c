@@ -64,7 +64,7 @@ static nr_status read_with(nr_config *c, const entry *more, size_t count, nr_err
     text(&b, "token_embd.weight"), u32(&b, 2), u64(&b, 16), u64(&b, 5), u32(&b, 0), u64(&b, 0);
     while (b.size % 32) nr_buffer_add(&b, "", 1);
     for (size_t i = 0; i < 5 * 16; i++) u32(&b, 0);
-    nr_map m = {(unsigned char *)b.data, b.size, path};
+    nr_map m = {(unsigned char *)b.data, b.size, path, 0};
     if (nr_gguf_open(&g, &m, err) != NR_OK) fail_msg("%s", err->message);
     nr_status st = nr_config_from_gguf(c, g, &interleaved, err);
     assert_true(st != NR_OK || interleaved);

@@ -51,7 +51,7 @@ static nr_status open_bytes(const void *data, size_t n, nr_error *err)
     char path[] = "bytes";
     unsigned char *copy = malloc(n ? n : 1);
     if (n) memcpy(copy, data, n);
-    nr_map m = {copy, n, path};
+    nr_map m = {copy, n, path, 0};
     nr_status st = nr_gguf_open(&g, &m, err);
     assert_true((st == NR_OK) == (g != NULL));
     nr_gguf_close(g);
@@ -93,7 +93,7 @@ static void reads_values(void **state)
     text(&b, "list"), u32(&b, NR_GGUF_ARRAY), u32(&b, NR_GGUF_STRING), u64(&b, 2), text(&b, "a"), text(&b, "");
     text(&b, "t"), u32(&b, 2), u64(&b, 3), u64(&b, 2), u32(&b, 0), u64(&b, 0);
     pad(&b, 32, 24);
-    nr_map m = {(unsigned char *)b.data, b.size, path};
+    nr_map m = {(unsigned char *)b.data, b.size, path, 0};
     if (nr_gguf_open(&g, &m, &err) != NR_OK) fail_msg("%s", err.message);
     size_t n = 0;
     double d = 0;
@@ -281,7 +281,7 @@ static void long_string_array(void **state)
         snprintf(token, sizeof token, "t%d", i);
         text(&b, token);
     }
-    nr_map m = {(unsigned char *)b.data, b.size, path};
+    nr_map m = {(unsigned char *)b.data, b.size, path, 0};
     double begin = nr_clock();
     if (nr_gguf_open(&g, &m, &err) != NR_OK) fail_msg("%s", err.message);
     assert_true(nr_clock() - begin < 2);

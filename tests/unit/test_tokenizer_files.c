@@ -254,7 +254,7 @@ static nr_status from_gguf(nr_tokenizer **t, const gguf_options *o, nr_error *er
     nr_buffer b = {0};
     make_gguf(&b, o);
     char path[] = "file.gguf";
-    nr_map map = {(unsigned char *)b.data, b.size, path};
+    nr_map map = {(unsigned char *)b.data, b.size, path, 0};
     nr_gguf *g;
     *t = NULL;
     nr_status st = nr_gguf_open(&g, &map, err);
