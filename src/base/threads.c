@@ -236,7 +236,7 @@ static bool fetch_ahead(crew *c, size_t member, fetched *f)
     if (told != f->told) {
         f->told = told;
         f->left = AHEAD;
-        if (f->at < told) f->at = told, f->done = 0;
+        if (told && (f->at < told || (told->last && f->at != told))) f->at = told, f->done = 0;
     }
     while (told && f->left > 0) {
         const nr_read_ahead *a = f->at;
