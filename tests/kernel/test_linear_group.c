@@ -1,7 +1,8 @@
 /*
  * Products of several matrices with the same x, bit for bit those of each alone:
  * ordinary matrices in fp32 and bf16, and int8, on 1, 2 and 5 threads, with more
- * of them than one call takes together.
+ * of them than one call takes together; and the same in a crew that was told what
+ * is read afterwards.
  */
 #include "op_check.h"
 
@@ -44,6 +45,29 @@ static void make(nr_linear **w, const nr_ops *ops, bool int8, size_t i)
     free(bias);
 }
 
+typedef struct {
+    const nr_ops *ops;
+    const nr_product *list;
+    size_t count, n;
+    const void *x;
+} group;
+
+/* What follows the products may be nothing, less than they ask for at once, or more runs than some have tasks. */
+static void lead_told(void *context)
+{
+    static const char kept[70000];
+    static const nr_read_ahead told[] = {{{kept}, {1}, true}, {{NULL}, {0}, true}, {{kept, kept, kept + 1, kept}, {70000, 0, 6001, 129}, true}};
+    const group *g = context;
+    nr_error err = {0};
+    for (size_t k = 0; k < NR_COUNT(told); k++) {
+        nr_crew_ahead(&told[k]);
+        if (g->ops->linear_group(g->list, g->count, g->x, g->n, &err) != NR_OK) fail_msg("%s", err.message);
+        for (size_t i = 0; i < g->count; i++)
+            if (g->ops->linear(g->list[i].w, g->list[i].y, NR_ACT, g->x, g->n, false, &err) != NR_OK) fail_msg("%s", err.message);
+    }
+    nr_crew_ahead(NULL);
+}
+
 static void check(const nr_ops *ops, bool int8)
 {
     static const size_t rows[] = {0, 1, 5, 50, 129, MOST_ROWS}, threads[] = {1, 2, 5};
@@ -68,6 +92,9 @@ static void check(const nr_ops *ops, bool int8)
                 if (ops->linear(w[i], alone[i], NR_ACT, x_act, rows[k], false, &err) != NR_OK) fail_msg("%s", err.message);
             }
             if (ops->linear_group(list, COUNT, x_act, rows[k], &err) != NR_OK) fail_msg("%s", err.message);
+            for (size_t i = 0; i < COUNT; i++) assert_memory_equal(list[i].y, alone[i], rows[k] * outs[i] * ops->act_size);
+            group g = {ops, list, COUNT, rows[k], x_act};
+            nr_crew(lead_told, &g);
             for (size_t i = 0; i < COUNT; i++) assert_memory_equal(list[i].y, alone[i], rows[k] * outs[i] * ops->act_size);
         }
     nr_threads_set(0);
