@@ -236,12 +236,14 @@ static bool fetch_ahead(crew *c, size_t member, fetched *f)
     if (told != f->told) {
         f->told = told;
         f->left = AHEAD;
+        /* `at` may be ahead on the same walk; what is told as the last stands alone, or is the walk's end. */
         if (told && (f->at < told || (told->last && f->at != told))) f->at = told, f->done = 0;
     }
     while (told && f->left > 0) {
         const nr_read_ahead *a = f->at;
-        size_t part = 0;
-        for (size_t i = 0; i < NR_RUNS; i++) part += a->bytes[i] / c->stretches;
+        size_t all = 0;
+        for (size_t i = 0; i < NR_RUNS; i++) all += a->bytes[i];
+        size_t part = all / c->stretches;
         if (member < c->stretches && f->done < part) {
             size_t run = 0, from = part * member + f->done;
             while (from >= a->bytes[run]) from -= a->bytes[run++];

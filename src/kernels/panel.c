@@ -82,13 +82,12 @@ static const char *piece(const job *j, size_t panel, size_t at)
 }
 
 /* The share of task k of n of what is read afterwards: of its rows [begin, end), which the walk has too, so that the thread
- * that asks for them is the one that will want them. One run after the other, each by as many tasks. */
+ * that asks for them is the one that will want them. Tasks take the runs in turn. */
 static nr_ahead share_of_after(const job *j, size_t begin, size_t end, size_t k, size_t n)
 {
-    size_t run = k * j->after_runs / n, first = (run * n + j->after_runs - 1) / j->after_runs;
-    size_t count = ((run + 1) * n + j->after_runs - 1) / j->after_runs - first, pairs = j->after->bytes[run] / NR_FETCH;
-    size_t from = begin * pairs / j->n, walk = end * pairs / j->n - from, at = walk * (k - first) / count;
-    return (nr_ahead){(const char *)j->after->at[run] + (from + at) * NR_FETCH, walk * (k - first + 1) / count - at, NR_FETCH};
+    size_t runs = j->after_runs, run = k % runs, turn = k / runs, turns = (n - run + runs - 1) / runs;
+    size_t pairs = j->after->bytes[run] / NR_FETCH, from = begin * pairs / j->n, walk = end * pairs / j->n - from, at = walk * turn / turns;
+    return (nr_ahead){(const char *)j->after->at[run] + (from + at) * NR_FETCH, walk * (turn + 1) / turns - at, NR_FETCH};
 }
 
 /* Part after part of the near rows, panel after panel, then the next rows: a thread's stretch of tasks reads few panels

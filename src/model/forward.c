@@ -366,7 +366,7 @@ static nr_status embed(nr_pass *p, const nr_tensor *table, const int32_t *ids, s
 {
     static const int32_t in_turn[EMBED_ROWS] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     size_t C = p->config->C, bytes = nr_tensor_row_bytes(table);
-    char *rows = p->s.block_out; /* nothing stands there yet */
+    char *rows = p->s.block_out; /* nothing stands there yet; a row is seldom longer than one of x */
     if (p->model->quantised || table != p->model->embedding || bytes > C * p->ops->real_size) {
         p->ops->embed(p->x, table, ids, n, C);
         return NR_OK;
