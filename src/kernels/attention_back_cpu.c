@@ -115,8 +115,8 @@ NR_INLINE void weights_pair(const query_row *a, const query_row *b, float *to_p,
 
 /* A query head's views of a lane; dk and dv are of one tile of keys. */
 typedef struct {
-    float *q, *d_o, *dq, *delta, *p, *ds, *along, *dk, *dv;
-    float *q_pairs, *d_o_pairs; /* in pairs: rows two by two; q and d_o then lie along D */
+    float *q, *d_o, *dq, *delta, *p, *ds, *dk, *dv;
+    float *q_rows, *d_o_rows, *along; /* in pairs: q and dO by rows two by two, dS along keys; else q, dO and dS themselves */
     const float *lse;
     const int32_t *first;
     const void *next[3]; /* q, dO and O of the head that comes next, or NULL */
@@ -129,22 +129,6 @@ NR_INLINE size_t first_of(const job *j, const view *w, size_t t, size_t k0, size
     return w->first ? visible_begin(j->a->shared + (size_t)w->first[t], k0, cols) : 0;
 }
 
-NR_INLINE void tile_pair(const job *j, const view *w, const float *packed, size_t k0, size_t t0)
-{
-    size_t D = j->a->D, DP = j->DP, n = NR_MIN(j->T - t0, (size_t)QUERIES);
-    size_t seen = NR_MIN(j->a->start + t0 + n - k0, (size_t)KEYS), cols = padded(seen);
-    const float *kt = packed, *vt = kt + D * KEYS, *k = vt + D * KEYS, *q = w->q + t0 * DP, *d_o = w->d_o + t0 * DP;
-    product(w->p, KEYS, q, DP, 1, kt, KEYS, n, cols, D, false, false);
-    product(w->ds, KEYS, d_o, DP, 1, vt, KEYS, n, cols, D, false, false);
-    for (size_t r = 0; r < n; r++)
-        weights_row(w->p + r * KEYS, w->ds + r * KEYS, w->lse[t0 + r], w->delta[t0 + r],
-                    visible_shared(j->a, k0, cols), first_of(j, w, t0 + r, k0, cols),
-                    visible_end(j->a->start + t0 + r, k0, cols), cols);
-    product(w->dv, DP, w->p, 1, KEYS, d_o, DP, seen, DP, n, true, false);
-    product(w->dk, DP, w->ds, 1, KEYS, q, DP, seen, DP, n, true, false);
-    product(w->dq + t0 * DP, DP, w->ds, KEYS, 1, k, DP, n, DP, seen, true, false);
-}
-
 #if HAS_PAIRS
 NR_INLINE query_row row_of(const job *j, const view *w, size_t t0, size_t r, size_t k0)
 {
@@ -154,46 +138,61 @@ NR_INLINE query_row row_of(const job *j, const view *w, size_t t0, size_t r, siz
                                          visible_end(j->a->start + t0 + r, k0, KEYS))};
 }
 
+#endif
+
 /* ROWS rows of the next head from t on, and of the place where dq goes, are asked for: they lie far apart. */
-NR_INLINE void ask_ahead(const job *j, const view *w, size_t t)
+NR_INLINE void ask_ahead(const job *j, const view *w, size_t t, bool bf16)
 {
     size_t D = j->a->D, stride = j->a->H * D, n = NR_MIN(j->T - t, (size_t)ROWS);
-    for (size_t i = 0; i < NR_COUNT(w->next) && w->next[0]; i++) fetch_rows(w->next[i], t * stride, stride, n, D, true);
-    fetch_rows(w->to_dq, t * stride, stride, n, D, true);
+    for (size_t i = 0; i < NR_COUNT(w->next) && w->next[0]; i++) fetch_rows(w->next[i], t * stride, stride, n, D, bf16);
+    fetch_rows(w->to_dq, t * stride, stride, n, D, bf16);
 }
 
-/* tile_pair on pairs of bf16; of a tile on the diagonal only what ROWS queries or
- * keys have below it. set: which ROWS keys have a dK and dV that more is added to. */
-NR_INLINE void tile_of_pairs(const job *j, const view *w, const float *packed, size_t k0, size_t t0, bool set[KEYS / ROWS])
+/* Scores and dP of a tile's n queries turn into P and dS. */
+NR_INLINE void weigh(const job *j, const view *w, size_t k0, size_t t0, size_t n, const size_t ends[QUERIES / ROWS], bool pairs)
 {
-    size_t D = j->a->D, DP = j->DP, n = NR_MIN(j->T - t0, (size_t)QUERIES), half = (n + 1) / 2, at = j->a->start + t0;
-    size_t seen = NR_MIN(at + n - k0, (size_t)KEYS), ends[QUERIES / ROWS];
-    const float *kt = packed, *vt = kt + D * KEYS, *k = vt + D * KEYS;
-    const float *q_pairs = w->q_pairs + t0 / 2 * DP, *d_o_pairs = w->d_o_pairs + t0 / 2 * DP;
-    for (size_t r = 0; r < n; r += ROWS) {
-        size_t end = ends[r / ROWS] = visible_end(at + NR_MIN(r + ROWS, n) - 1, k0, KEYS), cols = padded(end);
-        product(w->p + r * KEYS, KEYS, w->q + (t0 + r) * DP / 2, DP / 2, 1, kt, KEYS, ROWS, cols, (D + 1) / 2, false, true);
-        product(w->ds + r * KEYS, KEYS, w->d_o + (t0 + r) * DP / 2, DP / 2, 1, vt, KEYS, ROWS, cols, (D + 1) / 2, false, true);
-        if (at + n - k0 <= KEYS) ask_ahead(j, w, t0 + r); /* every query has one tile on the diagonal */
-    }
-    for (size_t r = 0; r < n; r += 2) {
+#if HAS_PAIRS
+    for (size_t r = 0; pairs && r < n; r += 2) {
         query_row a = row_of(j, w, t0, r, k0), b = {.s = a.s + KEYS, .dp = a.dp + KEYS}; /* sees nothing where there is no second row */
         uint16_t *along = (uint16_t *)(void *)(w->along + r * KEYS / 2);
         if (r + 1 < n) b = row_of(j, w, t0, r + 1, k0);
-        weights_pair(&a, &b, w->p + r / 2 * KEYS, w->ds + r / 2 * KEYS, along, along + KEYS, padded(ends[r / ROWS]), j->a->scale * LOG2_E);
+        weights_pair(&a, &b, w->p + r / 2 * KEYS, w->ds + r / 2 * KEYS, along, along + KEYS, block_cols(ends[r / ROWS]), j->a->scale * LOG2_E);
     }
+#endif
+    for (size_t r = 0; !pairs && r < n; r++) {
+        size_t cols = block_cols(ends[r / ROWS]);
+        weights_row(w->p + r * KEYS, w->ds + r * KEYS, w->lse[t0 + r], w->delta[t0 + r], visible_shared(j->a, k0, cols),
+                    first_of(j, w, t0 + r, k0, cols), visible_end(j->a->start + t0 + r, k0, cols), cols);
+    }
+}
+
+/* A tile of keys with one of queries; of a tile on the diagonal only what ROWS queries or keys have below it. set: which ROWS
+ * keys have a dK and dV that more is added to. */
+NR_INLINE void tile_pair(const job *j, const view *w, const float *packed, size_t k0, size_t t0, bool set[KEYS / ROWS], bool bf16)
+{
+    const bool pairs = HAS_PAIRS && bf16;
+    size_t D = j->a->D, DP = j->DP, n = NR_MIN(j->T - t0, (size_t)QUERIES), at = j->a->start + t0, unit = pairs ? 2 : 1;
+    size_t seen = NR_MIN(at + n - k0, (size_t)KEYS), depth = (D + unit - 1) / unit, along = KEYS / unit, ends[QUERIES / ROWS];
+    const float *kt = packed, *vt = kt + D * KEYS, *k = vt + D * KEYS;
+    const float *q = w->q_rows + t0 / unit * DP, *d_o = w->d_o_rows + t0 / unit * DP;
+    for (size_t r = 0; r < n; r += ROWS) {
+        size_t end = ends[r / ROWS] = visible_end(at + NR_MIN(r + ROWS, n) - 1, k0, KEYS), row = (t0 + r) * (DP / unit);
+        product(w->p + r * KEYS, KEYS, w->q + row, DP / unit, 1, kt, KEYS, ROWS, block_cols(end), depth, false, pairs);
+        product(w->ds + r * KEYS, KEYS, w->d_o + row, DP / unit, 1, vt, KEYS, ROWS, block_cols(end), depth, false, pairs);
+        if (at + n - k0 <= KEYS) ask_ahead(j, w, t0 + r, bf16); /* every query has one tile on the diagonal */
+    }
+    weigh(j, w, k0, t0, n, ends, pairs);
     for (size_t i = 0; i < seen; i += ROWS) {
-        size_t from = (k0 + i - NR_MIN(k0 + i, at)) / 2; /* pair of queries that is the first to see key i */
-        float *p = w->p + from * KEYS + i, *ds = w->ds + from * KEYS + i;
-        product(w->dv + i * DP, DP, p, 1, KEYS, d_o_pairs + from * DP, DP, ROWS, DP, half - from, set[i / ROWS], true);
-        product(w->dk + i * DP, DP, ds, 1, KEYS, q_pairs + from * DP, DP, ROWS, DP, half - from, set[i / ROWS], true);
+        size_t from = (k0 + i - NR_MIN(k0 + i, at)) / unit, rows = (n + unit - 1) / unit - from; /* queries, or pairs, that see key i */
+        const float *p = w->p + from * KEYS + i, *ds = w->ds + from * KEYS + i;
+        product(w->dv + i * DP, DP, p, 1, KEYS, d_o + from * DP, DP, ROWS, DP, rows, set[i / ROWS], pairs);
+        product(w->dk + i * DP, DP, ds, 1, KEYS, q + from * DP, DP, ROWS, DP, rows, set[i / ROWS], pairs);
         set[i / ROWS] = true;
     }
     for (size_t r = 0; r < n; r += ROWS)
-        product(w->dq + (t0 + r) * DP, DP, w->along + r * KEYS / 2, KEYS / 2, 1, k, DP, ROWS, DP, (ends[r / ROWS] + 1) / 2,
-                w->first || k0 > 0, true);
+        product(w->dq + (t0 + r) * DP, DP, w->along + r * along, along, 1, k, DP, ROWS, DP, (ends[r / ROWS] + unit - 1) / unit,
+                w->first || k0 > 0, pairs);
 }
-#endif
 
 /* First key that any of the tile's queries sees. */
 NR_INLINE size_t tile_first(const job *j, const int32_t *first, size_t t0)
@@ -213,25 +212,14 @@ NR_INLINE size_t first_query(const job *j, size_t k0)
 /* A tile of keys with all queries; dK and dV are set. */
 NR_INLINE void keys_task(const job *j, const view *w, const float *packed, size_t k0, bool bf16)
 {
-    size_t tile_size = KEYS * j->DP * sizeof(float);
-#if HAS_PAIRS
-    if (bf16) {
-        bool set[KEYS / ROWS] = {0};
-        for (size_t t0 = first_query(j, k0); t0 < j->T; t0 += QUERIES)
-            if (tile_first(j, w->first, t0) < k0 + KEYS) tile_of_pairs(j, w, packed, k0, t0, set);
-        for (size_t i = 0; i < KEYS; i += ROWS)
-            if (!set[i / ROWS]) {
-                memset(w->dv + i * j->DP, 0, tile_size / KEYS * ROWS);
-                memset(w->dk + i * j->DP, 0, tile_size / KEYS * ROWS);
-            }
-        return;
-    }
-#endif
-    (void)bf16;
-    memset(w->dv, 0, tile_size);
-    memset(w->dk, 0, tile_size);
+    bool set[KEYS / ROWS] = {0};
     for (size_t t0 = first_query(j, k0); t0 < j->T; t0 += QUERIES)
-        if (tile_first(j, w->first, t0) < k0 + KEYS) tile_pair(j, w, packed, k0, t0);
+        if (tile_first(j, w->first, t0) < k0 + KEYS) tile_pair(j, w, packed, k0, t0, set, bf16);
+    for (size_t i = 0; i < KEYS; i += ROWS)
+        if (!set[i / ROWS]) {
+            memset(w->dv + i * j->DP, 0, ROWS * j->DP * sizeof *w->dv);
+            memset(w->dk + i * j->DP, 0, ROWS * j->DP * sizeof *w->dk);
+        }
 }
 
 /* The product of two rows of D elements. */
@@ -264,11 +252,11 @@ NR_INLINE view view_of(const job *j, float *lane, size_t item, size_t g, bool bf
     w.d_o = w.q + j->rows * DP;
     w.dq = w.d_o + j->rows * DP;
     w.delta = w.dq + j->rows * DP;
-    w.q_pairs = w.q + j->rows * DP / 2;
-    w.d_o_pairs = w.d_o + j->rows * DP / 2;
     w.ds = w.p + QUERIES * KEYS;
-    w.along = w.ds + QUERIES * KEYS;
-    w.dk = w.along + QUERIES * KEYS / 2;
+    w.q_rows = HAS_PAIRS && bf16 ? w.q + j->rows * DP / 2 : w.q;
+    w.d_o_rows = HAS_PAIRS && bf16 ? w.d_o + j->rows * DP / 2 : w.d_o;
+    w.along = HAS_PAIRS && bf16 ? w.ds + QUERIES * KEYS : w.ds;
+    w.dk = w.ds + QUERIES * KEYS + QUERIES * KEYS / 2;
     w.dv = w.dk + KEYS * DP;
     w.lse = j->lse + item * j->T;
     w.first = j->a->first ? j->a->first + item / j->a->H * j->T : NULL;
@@ -283,16 +271,15 @@ NR_INLINE void pack_head(const job *j, const view *w, size_t at, bool bf16)
 {
     const nr_attention *a = j->a;
     size_t D = a->D, DP = j->DP, stride = a->H * D;
+    if (w->first) memset(w->dq, 0, j->rows * DP * sizeof *w->dq);
 #if HAS_PAIRS
     if (bf16) {
-        pair_rows(w->q, w->q_pairs, act_at(j->q, at, bf16), stride, j->T, j->rows, D);
-        pair_rows(w->d_o, w->d_o_pairs, act_at(j->d_o, at, bf16), stride, j->T, j->rows, D);
-        if (w->first) memset(w->dq, 0, j->rows * DP * sizeof *w->dq);
+        pair_rows(w->q, w->q_rows, act_at(j->q, at, bf16), stride, j->T, j->rows, D);
+        pair_rows(w->d_o, w->d_o_rows, act_at(j->d_o, at, bf16), stride, j->T, j->rows, D);
     } else
 #endif
     {
         if (DP != D) memset(w->q, 0, 2 * j->rows * DP * sizeof *w->q);
-        memset(w->dq, 0, j->rows * DP * sizeof *w->dq);
         pack_rows(w->q, act_at(j->q, at, bf16), stride, j->T, j->rows, D, a->scale, bf16);
         pack_rows(w->d_o, act_at(j->d_o, at, bf16), stride, j->T, j->rows, D, 1, bf16);
     }
@@ -323,10 +310,26 @@ NR_INLINE void put_keys(const job *j, size_t kv, size_t k0, const float *dk, con
     }
 }
 
+/* dQ of a head goes to memory, from element `to` on. */
+NR_INLINE void put_queries(const job *j, const float *dq, size_t to, bool bf16)
+{
+    size_t D = j->a->D, DP = j->DP, stride = j->a->H * D;
+    void *at = j->dq;
+    float scale = j->a->scale;
+    for (size_t t = 0; t < j->T; t++) NR_EACH(D, astore_n(at, to + t * stride + i, vload(dq + t * DP + i) * scale, m, bf16););
+}
+
 /* The element of k, v, dk and dv at which a kv head begins. */
 NR_INLINE size_t keys_at(const job *j, size_t b, size_t head) { return b * j->a->k_batch + head * j->a->k_head; }
 
-/* Query heads [item, item + per), which share their keys. */
+/* dK and dV of a tile of keys go to `to`, `apart` floats apart. */
+NR_INLINE void aim_keys(view *w, float *to, size_t apart)
+{
+    w->dk = to;
+    w->dv = to + apart;
+}
+
+/* Query heads [item, item + per), which share their keys: a head alone leaves dK and dV in scratch, others add them up. */
 NR_INLINE void heads_task(const job *j, float *lane, size_t item, bool bf16)
 {
     const nr_attention *a = j->a;
@@ -340,23 +343,14 @@ NR_INLINE void heads_task(const job *j, float *lane, size_t item, bool bf16)
         pack_tile(j, packed, kv, k0, bf16);
         for (size_t g = 0; g < j->per; g++) {
             view w = view_of(j, lane, item + g, g, bf16);
-            if (j->head_size) {
-                w.dk = j->heads + item * j->head_size + k0 * DP;
-                w.dv = w.dk + j->key_rows * DP;
-            } else if (g == 0) {
-                w.dk = sum;
-                w.dv = sum + tile_size / 2;
-            }
+            if (j->head_size) aim_keys(&w, j->heads + item * j->head_size + k0 * DP, j->key_rows * DP);
+            else if (g == 0) aim_keys(&w, sum, tile_size / 2);
             keys_task(j, &w, packed, k0, bf16);
             if (g > 0) add_tile(sum, w.dk, tile_size);
         }
         if (!j->head_size) put_keys(j, kv, k0, sum, sum + tile_size / 2, 1, 0, bf16);
     }
-    for (size_t g = 0; g < j->per; g++) {
-        view w = view_of(j, lane, item + g, g, bf16);
-        for (size_t t = 0; t < j->T; t++)
-            NR_EACH(a->D, astore_n(j->dq, head_at(j, item + g) + t * a->H * a->D + i, vload(w.dq + t * DP + i) * a->scale, m, bf16););
-    }
+    for (size_t g = 0; g < j->per; g++) put_queries(j, view_of(j, lane, item + g, g, bf16).dq, head_at(j, item + g), bf16);
 }
 
 NR_INLINE void run_share(job *j, size_t share, bool bf16)

@@ -72,7 +72,7 @@ NR_INLINE void pack_tile(const job *j, size_t task, bool bf16)
  * maximum; the row of o and the sum follow a larger maximum. Seen are [0, shared)
  * and [begin, end). */
 NR_INLINE void soften_row(float *s, float *o, float *max, float *sum, size_t shared, size_t begin, size_t end, size_t cols,
-                          size_t DP, bool fresh)
+                          size_t DP)
 {
     for (size_t i = shared; i < begin; i++) s[i] = -INFINITY;
     for (size_t i = end; i < cols; i++) s[i] = -INFINITY;
@@ -88,10 +88,13 @@ NR_INLINE void soften_row(float *s, float *o, float *max, float *sum, size_t sha
         vstore(s + i, p);
         total += p;
     }
+    if (most == *max) {
+        *sum += vsum(total);
+        return;
+    }
     float keep = vexp(vset(*max - most))[0];
     *sum = *sum * keep + vsum(total);
     *max = most;
-    if (fresh || keep == 1) return;
     for (size_t i = 0; i < DP; i += VW) vstore(o + i, vload(o + i) * keep);
 }
 
@@ -133,39 +136,6 @@ NR_INLINE void soften_pairs(float *s, float *o, float *max, float *sum, uint64_t
     vstore(sum, total);
 }
 
-/* query_tile on pairs: from the tile of keys at begin on. Asked for: where in o these queries go, from to on, and in q the
- * queries at next. */
-NR_INLINE void tile_of_pairs(const job *j, float *lane, const float *packed, const int32_t *first, size_t t0, size_t n, size_t begin,
-                             size_t to, size_t next)
-{
-    const nr_attention *a = j->a;
-    size_t DP = j->DP, D = a->D, at = a->start + t0, stride = a->H * D, ends[QUERIES / ROWS];
-    float *q = lane, *o = q + QUERIES * DP, *s = o + QUERIES * DP, *max = s + QUERIES * KEYS, *sum = max + QUERIES, *sums = sum + QUERIES;
-    memset(o, 0, n * DP * sizeof *o);
-    memset(sums, 0, n * VW * sizeof *sums);
-    for (size_t k0 = begin / KEYS * KEYS; k0 < at + n; k0 += KEYS) {
-        const float *kt = packed + k0 / KEYS * j->packed_size, *v = kt + D * KEYS;
-        for (size_t r = 0; r < n; r += ROWS) { /* nothing beyond what the last of ROWS queries sees */
-            size_t end = ends[r / ROWS] = visible_end(at + NR_MIN(r + ROWS, n) - 1, k0, KEYS);
-            product(s + r * KEYS, KEYS, q + r * DP / 2, DP / 2, 1, kt, KEYS, ROWS, padded(end), (D + 1) / 2, false, true);
-            if (k0 + KEYS < at + n) continue;
-            fetch_rows(j->o, to + r * stride, stride, ROWS, D, true);
-            fetch_rows(j->q, next + r * stride, stride, ROWS, D, true);
-        }
-        for (size_t r = 0; r < n; r++) {
-            size_t from = first ? visible_begin(a->shared + (size_t)first[r], k0, KEYS) : 0;
-            soften_pairs(s + r * KEYS, o + r * DP, max + r, sums + r * VW,
-                         seen_bits(visible_shared(a, k0, KEYS), from, visible_end(at + r, k0, KEYS)), padded(ends[r / ROWS]), DP,
-                         a->scale * LOG2_E);
-        }
-        for (size_t r = 0; r < n; r += ROWS)
-            product(o + r * DP, DP, s + r * KEYS, KEYS, 1, v, DP, ROWS, DP, (ends[r / ROWS] + 1) / 2, true, true);
-    }
-    for (size_t r = 0; r < n; r++) {
-        max[r] *= LN_2;
-        sum[r] = vsum(vload(sums + r * VW));
-    }
-}
 #endif
 
 /* Queries of a head. */
@@ -183,12 +153,31 @@ NR_INLINE place place_of(const job *j, size_t item)
     return p;
 }
 
+/* q of a tile, o and the sums by lanes empty. */
+NR_INLINE void pack_queries(const job *j, float *lane, size_t at, size_t n, bool bf16)
+{
+    const nr_attention *a = j->a;
+    const void *from = act_at(j->q, at, bf16);
+    float *o = lane + QUERIES * j->DP;
+    memset(o, 0, QUERIES * j->DP * sizeof *o);
+    memset(lane + j->lane_size - QUERIES * VW, 0, QUERIES * VW * sizeof *o);
+#if HAS_PAIRS
+    if (bf16) {
+        pair_rows(lane, NULL, from, a->H * a->D, n, QUERIES, a->D);
+        return;
+    }
+#endif
+    pack_rows(lane, from, a->H * a->D, n, QUERIES, a->D, a->scale, bf16);
+}
+
 NR_INLINE void query_tile(const job *j, float *lane, size_t item, bool bf16)
 {
     const nr_attention *a = j->a;
     const place p = place_of(j, item);
-    size_t b = p.b, h = p.h, t0 = p.t0, n = NR_MIN(a->Tq - t0, (size_t)QUERIES), DP = j->DP, last = a->start + t0 + n - 1;
-    float *q = lane, *o = q + QUERIES * DP, *s = o + QUERIES * DP, *max = s + QUERIES * KEYS, *sum = max + QUERIES;
+    const bool pairs = HAS_PAIRS && bf16;
+    size_t b = p.b, h = p.h, t0 = p.t0, n = NR_MIN(a->Tq - t0, (size_t)QUERIES), DP = j->DP, at = a->start + t0, last = at + n - 1;
+    size_t unit = pairs ? 2 : 1, stride = a->H * a->D, ends[QUERIES / ROWS];
+    float *q = lane, *o = q + QUERIES * DP, *s = o + QUERIES * DP, *max = s + QUERIES * KEYS, *sum = max + QUERIES, *sums = sum + QUERIES;
     const int32_t *first = a->first ? a->first + b * a->Tq + t0 : NULL;
     const float *packed = j->packed + (b * a->K + h / (a->H / a->K)) * j->key_tiles * j->packed_size;
     size_t begin = first ? last : 0;
@@ -198,26 +187,34 @@ NR_INLINE void query_tile(const job *j, float *lane, size_t item, bool bf16)
         if (first) begin = NR_MIN(begin, a->shared + (size_t)first[r]);
     }
     if (a->shared > 0) begin = 0;
-    const void *from = act_at(j->q, p.at, bf16);
+    pack_queries(j, lane, p.at, n, bf16);
+    size_t next = place_of(j, NR_MIN(item + 1, j->items - 1)).at;
+    for (size_t k0 = begin / KEYS * KEYS; k0 < at + n; k0 += KEYS) {
+        const float *kt = packed + k0 / KEYS * j->packed_size, *v = kt + a->D * KEYS;
+        for (size_t r = 0; r < n; r += ROWS) { /* nothing beyond what the last of ROWS queries sees */
+            size_t end = ends[r / ROWS] = visible_end(at + NR_MIN(r + ROWS, n) - 1, k0, KEYS);
+            product(s + r * KEYS, KEYS, q + r * DP / unit, DP / unit, 1, kt, KEYS, ROWS, block_cols(end), (a->D + unit - 1) / unit, false, pairs);
+            if (k0 + KEYS < at + n) continue;
+            fetch_rows(j->o, p.at + r * stride, stride, ROWS, a->D, bf16);
+            fetch_rows(j->q, next + r * stride, stride, ROWS, a->D, bf16);
+        }
+        for (size_t r = 0; r < n; r++) {
+            size_t cols = block_cols(ends[r / ROWS]), from = first ? visible_begin(a->shared + (size_t)first[r], k0, cols) : 0;
+            size_t shared = visible_shared(a, k0, cols), end = visible_end(at + r, k0, cols);
 #if HAS_PAIRS
-    if (bf16) {
-        pair_rows(q, NULL, from, a->H * a->D, n, QUERIES, a->D);
-        tile_of_pairs(j, lane, packed, first, t0, n, begin, p.at, place_of(j, NR_MIN(item + 1, j->items - 1)).at);
-        store_rows(j, b, h, t0, n, o, max, sum, bf16);
-        return;
-    }
+            if (pairs) {
+                soften_pairs(s + r * KEYS, o + r * DP, max + r, sums + r * VW, seen_bits(shared, from, end), cols, DP, a->scale * LOG2_E);
+                continue;
+            }
 #endif
-    pack_rows(q, from, a->H * a->D, n, QUERIES, a->D, a->scale, bf16);
-    for (size_t k = begin / KEYS; k <= last / KEYS; k++) {
-        size_t k0 = k * KEYS, seen = NR_MIN(last + 1 - k0, (size_t)KEYS), cols = padded(seen);
-        const float *kt = packed + k * j->packed_size, *v = kt + a->D * KEYS;
-        bool fresh = k == begin / KEYS;
-        product(s, KEYS, q, DP, 1, kt, KEYS, n, cols, a->D, false, false);
-        for (size_t r = 0; r < n; r++)
-            soften_row(s + r * KEYS, o + r * DP, max + r, sum + r,
-                       visible_shared(a, k0, cols), first ? visible_begin(a->shared + (size_t)first[r], k0, cols) : 0,
-                       visible_end(a->start + t0 + r, k0, cols), cols, DP, fresh);
-        product(o, DP, s, KEYS, 1, v, DP, n, DP, seen, !fresh, false);
+            soften_row(s + r * KEYS, o + r * DP, max + r, sum + r, shared, from, end, cols, DP);
+        }
+        for (size_t r = 0; r < n; r += ROWS)
+            product(o + r * DP, DP, s + r * KEYS, KEYS, 1, v, DP, ROWS, DP, (ends[r / ROWS] + unit - 1) / unit, true, pairs);
+    }
+    for (size_t r = 0; pairs && r < n; r++) {
+        max[r] *= LN_2;
+        sum[r] = vsum(vload(sums + r * VW));
     }
     store_rows(j, b, h, t0, n, o, max, sum, bf16);
 }
@@ -313,7 +310,7 @@ NR_INLINE void decode_heads(const job *j, size_t heads, const float *q, float *s
         decode_scores(heads, s, q, act_at(j->k, at, bf16), a->k_stride, n, a->D, bf16);
         for (size_t h = 0; h < heads; h++)
             soften_row(s + h * KEYS, o + h * j->DP, max + h, sum + h, visible_shared(a, k0, n), visible_begin(first, k0, n), n,
-                       padded(n), j->DP, false);
+                       padded(n), j->DP);
         if (next < end) fetch_rows(j->v, kv + next * a->k_stride, a->k_stride, NR_MIN(end - next, (size_t)KEYS), a->D, bf16);
         decode_values(heads, o, s, act_at(j->v, at, bf16), a->k_stride, n, a->D, bf16);
     }

@@ -46,6 +46,8 @@ NR_INLINE void give_lane(_Atomic uint64_t *taken, size_t lane)
 }
 
 NR_INLINE size_t padded(size_t D) { return (D + VW - 1) / VW * VW; }
+/* Columns of a tile to multiply for the first n: whole register blocks where half of one would leave too few sums on their way. */
+NR_INLINE size_t block_cols(size_t n) { return VW == 16 ? padded(n) : (n + COLS * VW - 1) / (COLS * VW) * (COLS * VW); }
 
 /* s + x t of floats, or of pairs: s + x_0 t_0 + x_1 t_1. */
 NR_INLINE vf multiply_add(vf s, vf x, vf t, bool pairs)
@@ -124,12 +126,12 @@ NR_INLINE void pack_rows(float *to, const void *src, size_t stride, size_t rows,
 /* to (D, KEYS) = src rows transposed; columns beyond `rows` are zero. */
 NR_INLINE void pack_columns(float *to, const void *src, size_t stride, size_t rows, size_t D, bool bf16)
 {
-    if (rows < KEYS) memset(to, 0, D * KEYS * sizeof *to);
-    for (size_t r = 0; r < rows; r++)
+    for (size_t r = 0; r < KEYS; r += VW)
         NR_EACH(D, {
-            float t[VW];
-            vstore(t, aload_n(src, r * stride + i, m, bf16));
-            for (size_t d = 0; d < (size_t)m; d++) to[(i + d) * KEYS + r] = t[d];
+            vany x[VW];
+            for (size_t c = 0; c < VW; c++) x[c] = (vany)(r + c < rows ? aload_n(src, (r + c) * stride + i, m, bf16) : vzero());
+            vcolumns(x);
+            for (size_t d = 0; d < (size_t)m; d++) vstore(to + (i + d) * KEYS + r, (vf)x[d]);
         });
 }
 
@@ -147,6 +149,8 @@ NR_INLINE void fetch_rows(const void *p, size_t at, size_t stride, size_t n, siz
     for (size_t r = 0; r < n; r++)
         for (size_t d = 0; d < D; d += bf16 ? 32 : 16) __builtin_prefetch(act_at(p, at + r * stride + d, bf16));
 }
+
+#define LN_2 0.693147181f
 
 #if HAS_PAIRS
 /* ---- pairs of bf16: as the float tiles, from bf16 in memory as it lies ---- */
@@ -205,8 +209,6 @@ NR_INLINE void pair_columns(float *to, const uint16_t *src, size_t stride, size_
 {
     for (size_t r = 0; r < KEYS; r += VW) pair_some_columns(to + r, src + r * stride, stride, rows - NR_MIN(r, rows), D);
 }
-
-#define LN_2 0.693147181f
 
 /* A bit for each of a tile's keys: [0, shared) and [begin, end), none beyond KEYS. */
 NR_INLINE uint64_t first_bits(size_t n) { return n < KEYS ? ((uint64_t)1 << n) - 1 : ~(uint64_t)0; }

@@ -113,16 +113,34 @@ NR_INLINE vf vload(const float *p)
 
 NR_INLINE void vstore(float *p, vf v) { memcpy(p, &v, sizeof v); }
 
+#if VW == 16
+NR_INLINE __mmask16 vmask(size_t n) { return (__mmask16)(n < VW ? (1u << n) - 1 : 0xffff); }
+#elif VW == 8
+NR_INLINE __m256i vmask(size_t n) { return (__m256i)(vindex() < (int32_t)(n < VW ? n : VW)); }
+#endif
+
 NR_INLINE vf vload_n(const float *p, size_t n)
 {
+#if VW == 16
+    return (vf)_mm512_maskz_loadu_ps(vmask(n), p);
+#elif VW == 8
+    return (vf)_mm256_maskload_ps(p, vmask(n));
+#else
     vf v = {0};
     for (size_t i = 0; i < n && i < VW; i++) v[i] = p[i];
     return v;
+#endif
 }
 
 NR_INLINE void vstore_n(float *p, vf v, size_t n)
 {
+#if VW == 16
+    _mm512_mask_storeu_ps(p, vmask(n), (__m512)v);
+#elif VW == 8
+    _mm256_maskstore_ps(p, vmask(n), (__m256)v);
+#else
     for (size_t i = 0; i < n && i < VW; i++) p[i] = v[i];
+#endif
 }
 
 NR_INLINE vf vfrom_bf16(vh h)
@@ -172,7 +190,11 @@ NR_INLINE vf aload_n(const void *p, size_t i, size_t n, bool bf16)
     if (n >= VW) return aload(p, i, bf16);
     if (!bf16) return vload_n((const float *)p + i, n);
     vh h = {0};
+#if VW == 16
+    h = (vh)_mm256_maskz_loadu_epi16(vmask(n), (const uint16_t *)p + i);
+#else
     for (size_t j = 0; j < n && j < VW; j++) h[j] = ((const uint16_t *)p)[i + j];
+#endif
     return vfrom_bf16(h);
 }
 
@@ -181,7 +203,11 @@ NR_INLINE void astore_n(void *p, size_t i, vf v, size_t n, bool bf16)
     if (n >= VW) astore(p, i, v, bf16);
     else if (bf16) {
         vh h = vround_bf16(v);
+#if VW == 16
+        _mm256_mask_storeu_epi16((uint16_t *)p + i, vmask(n), (__m256i)h);
+#else
         for (size_t j = 0; j < n && j < VW; j++) ((uint16_t *)p)[i + j] = h[j];
+#endif
     } else vstore_n((float *)p + i, v, n);
 }
 
@@ -321,6 +347,29 @@ NR_INLINE vf vexp(vf x)
 }
 
 #define LOG2_E 1.44269504f
+
+#if VW < 16
+/* VW rows of VW elements of 32 bits become columns: rows half of them apart are shuffled together, once for each bit of their index. */
+NR_INLINE void vcolumns(vi x[VW])
+{
+    for (size_t step = 1; step < VW; step *= 2) {
+        vi t[VW];
+        for (size_t i = 0; i < VW / 2; i++) {
+#if VW == 8
+            t[2 * i] = __builtin_shufflevector(x[i], x[i + VW / 2], 0, 8, 1, 9, 2, 10, 3, 11);
+            t[2 * i + 1] = __builtin_shufflevector(x[i], x[i + VW / 2], 4, 12, 5, 13, 6, 14, 7, 15);
+#else
+            t[2 * i] = __builtin_shufflevector(x[i], x[i + VW / 2], 0, 4, 1, 5);
+            t[2 * i + 1] = __builtin_shufflevector(x[i], x[i + VW / 2], 2, 6, 3, 7);
+#endif
+        }
+        memcpy(x, t, sizeof t);
+    }
+}
+typedef vi vany;
+#else
+typedef __m512i vany;
+#endif
 
 #if VW == 16
 /* 16 rows of 16 elements of 32 bits become columns. */
