@@ -277,10 +277,6 @@ dnnl_status_t nr_packing_choose(nr_packing *p, dnnl_engine_t engine, size_t dept
     p->depth_block = p->cols_block = 1;
     if (p->desc.format_kind != dnnl_blocked) return dnnl_unimplemented;
     const dnnl_blocking_desc_t *inner = &p->desc.format_desc.blocking;
-    /* Plain rows (AVX2): an odd number of cache lines apart, so that a column
-     * of them doesn't fall on few sets of the cache. Measured for 3072 columns:
-     * 77 to 137 GFLOP/s. */
-    if (inner->inner_nblks == 0) s = desc_strided(&p->desc, depth, cols, type, nr_round_up(cols, 16) | 16, 1);
     for (int i = 0; i < inner->inner_nblks; i++)
         *(inner->inner_idxs[i] == 0 ? &p->depth_block : &p->cols_block) *= (size_t)inner->inner_blks[i];
     return NR_PACK_PIECE % p->depth_block || NR_PACK_PIECE % p->cols_block ? dnnl_unimplemented : s;
@@ -291,7 +287,7 @@ bool nr_packing_has_panels(const nr_packing *p)
     const dnnl_blocking_desc_t *b = &p->desc.format_desc.blocking;
     bool int8 = p->desc.data_type == dnnl_s8;
     if (p->desc.data_type != dnnl_bf16 && !int8) return false;
-    return (int8 ? nr_panel_int8() : nr_panel_bf16()) && b->inner_nblks == 3 && b->inner_idxs[0] == 0 && b->inner_idxs[1] == 1 &&
+    return (int8 ? nr_panel_int8() : nr_panel_kernels_of(NR_BF16)) && b->inner_nblks == 3 && b->inner_idxs[0] == 0 && b->inner_idxs[1] == 1 &&
            b->inner_blks[1] == NR_PANEL && b->inner_idxs[2] == 0 && b->inner_blks[2] == (int8 ? 4 : 2) &&
            b->strides[0] == (dnnl_dim_t)(p->depth_block * NR_PANEL);
 }
@@ -300,8 +296,6 @@ size_t nr_packing_panel_bytes(const nr_packing *p)
 {
     return (size_t)p->desc.format_desc.blocking.strides[1] * dnnl_data_type_size(p->desc.data_type);
 }
-
-bool nr_packing_is_own(const nr_packing *p) { return p->data && p->desc.data_type == dnnl_bf16 && nr_packing_has_panels(p); }
 
 char *nr_packing_at(const nr_packing *p, size_t depth, size_t col)
 {
@@ -319,19 +313,16 @@ nr_status nr_packing_make(nr_dnnl_matrix *m, nr_packing *p, size_t depth, size_t
 
 dnnl_status_t nr_pack_plan_make(nr_pack_plan *plan, nr_dnnl_matrix *m)
 {
-    bool forward_reorder = m->forward.data && !nr_packing_is_own(&m->forward);
-    bool back_reorder = m->back_input.data && !nr_packing_is_own(&m->back_input);
-    size_t out = m->head.out, in = m->head.in, rows = forward_reorder || back_reorder ? NR_PACK_PIECE : NR_PANEL;
-    size_t count = (out + rows - 1) / rows;
-    *plan = (nr_pack_plan){.pieces = {count, rows, out - (count - 1) * rows}};
+    size_t out = m->head.out, in = m->head.in, count = (out + NR_PACK_PIECE - 1) / NR_PACK_PIECE;
+    *plan = (nr_pack_plan){.pieces = {count, NR_PACK_PIECE, out - (count - 1) * NR_PACK_PIECE}};
     dnnl_status_t s = dnnl_success;
     for (int last = 0; last < 2 && s == dnnl_success; last++) {
         size_t n = last ? plan->pieces.last : plan->pieces.size;
         if (!last && count == 1) continue;
         nr_primitive forward = {.kind = NR_PRIMITIVE_PACK_FORWARD, .cols = n, .depth = in};
         nr_primitive back_input = {.kind = NR_PRIMITIVE_PACK_BACK_INPUT, .depth = n, .cols = in};
-        if (forward_reorder) s = nr_primitive_get(&plan->forward[last], m, &forward);
-        if (s == dnnl_success && back_reorder) s = nr_primitive_get(&plan->back_input[last], m, &back_input);
+        if (m->forward.data) s = nr_primitive_get(&plan->forward[last], m, &forward);
+        if (s == dnnl_success && m->back_input.data) s = nr_primitive_get(&plan->back_input[last], m, &back_input);
     }
     return s;
 }

@@ -89,8 +89,6 @@ nr_status nr_packing_make(nr_dnnl_matrix *m, nr_packing *p, size_t depth, size_t
 /* Whether it is made of panels (panel.h) that this processor multiplies; the bytes of one. */
 bool nr_packing_has_panels(const nr_packing *p);
 size_t nr_packing_panel_bytes(const nr_packing *p);
-/* Whether it is there, in panels that are packed here instead of by the library: those of bf16. */
-bool nr_packing_is_own(const nr_packing *p);
 /* Where element (depth, col) lies: both at the begin of a block. */
 char *nr_packing_at(const nr_packing *p, size_t depth, size_t col);
 
@@ -99,7 +97,7 @@ char *nr_packing_at(const nr_packing *p, size_t depth, size_t col);
 dnnl_status_t nr_primitive_get(nr_primitive **out, nr_dnnl_matrix *m, const nr_primitive *want);
 /* Runs p in the calling thread alone. */
 dnnl_status_t nr_primitive_run(const nr_primitive *p, const nr_dnnl_matrix *m, const void *a, const void *b, void *c, const float *bias);
-/* How the rows of a matrix are packed, piece by piece: the reorders for whole pieces and for the last one, where the library packs. */
+/* How the rows of a matrix are packed, piece by piece: the reorders for whole pieces and for the last one. */
 typedef struct {
     nr_cut pieces;
     nr_primitive *forward[2], *back_input[2]; /* NULL where there is no such packing */

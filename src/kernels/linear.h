@@ -3,8 +3,9 @@
  * names that the op tables take.
  *
  *   set    file                        real  act
- *   cpu    linear_dnnl.c (oneDNN) or   f32   f32 or bf16, as the table says
- *          linear_own.c (own loops)
+ *   cpu    one of the next two         f32   f32 or bf16, as the table says
+ *   panel  linear_panel.c, own kernels f32   f32; bf16 where the processor has its dot product
+ *   dnnl   linear_dnnl.c, oneDNN       f32   bf16 by better instructions, if the processor has them
  *   ref32  linear_ref.c                f32   f32
  *   ref64  linear_ref.c                f64   f64
  *
@@ -72,12 +73,19 @@ typedef struct nr_linear_kind {
         nr_linear_##set##_back_weight, NULL, NULL, NULL,                                                    \
     }
 
-NR_LINEAR_DECLARE(cpu);
+NR_LINEAR_DECLARE(panel);
+NR_LINEAR_DECLARE(dnnl);
 NR_LINEAR_DECLARE(ref32);
 NR_LINEAR_DECLARE(ref64);
 
-/* Whether the cpu set multiplies bf16 matrices on this machine. */
+/* ---- linear.c: panel or dnnl ---- */
+
+nr_status nr_linear_cpu_new(nr_linear **w, const nr_ops *ops, size_t out, size_t in, bool bias, unsigned uses, nr_error *err);
+size_t nr_linear_cpu_bytes(const nr_ops *ops, size_t out, size_t in, unsigned uses);
+/* Whether one of them multiplies bf16 matrices on this machine, and each by itself: dnnl only what panel can't as well. */
 bool nr_linear_cpu_has_bf16(void);
+bool nr_linear_panel_has_bf16(void);
+bool nr_linear_dnnl_adds_bf16(void);
 
 /* ---- linear.c: shared by the versions ---- */
 

@@ -1,5 +1,6 @@
 /*
- * linear_dnnl.c - matrix products through oneDNN (C API, 2.6).
+ * linear_dnnl.c - matrix products through oneDNN (C API, 2.6): bf16 where the
+ * library has better instructions than the own kernels of linear_panel.c (AMX).
  *
  * Owns the packings of one matrix, its bias and the primitives for the row
  * counts seen so far. Refuses element types that the machine has no product
@@ -10,7 +11,6 @@
  * stack. How tiles and threads go together: dnnl_tiles.h.
  */
 #include "kernels/dnnl_tiles.h"
-#include "kernels/panel.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -32,17 +32,18 @@ const char *nr_matrix_library(void)
 
 /* ---- making and freeing ---- */
 
-bool nr_linear_cpu_has_bf16(void)
+/* A library that packs bf16 as the own kernels do has the same instructions, no better ones. */
+bool nr_linear_dnnl_adds_bf16(void)
 {
     dnnl_engine_t engine = NULL;
     nr_packing p;
     if (nr_dnnl_engine(&engine) != dnnl_success) return false;
     dnnl_status_t s = nr_packing_choose(&p, engine, 64, 64, dnnl_bf16);
     dnnl_engine_destroy(engine);
-    return s == dnnl_success;
+    return s == dnnl_success && !nr_packing_has_panels(&p);
 }
 
-nr_status nr_linear_cpu_new(nr_linear **w, const nr_ops *ops, size_t out, size_t in, bool bias, unsigned uses,
+nr_status nr_linear_dnnl_new(nr_linear **w, const nr_ops *ops, size_t out, size_t in, bool bias, unsigned uses,
                             nr_error *err)
 {
     nr_status st = NR_OK;
@@ -51,7 +52,7 @@ nr_status nr_linear_cpu_new(nr_linear **w, const nr_ops *ops, size_t out, size_t
     if (out == 0 || in == 0)
         return nr_fail(err, NR_E_USAGE, "matrix product: expected a matrix with rows and columns, found (%zu, %zu)", out, in);
     NR_TRY(nr_alloc(&m, 1, sizeof *m, "a matrix", err));
-    m->head = (nr_linear){ops, out, in, uses, bias, &nr_linear_cpu_kind};
+    m->head = (nr_linear){ops, out, in, uses, bias, &nr_linear_dnnl_kind};
     dnnl_status_t s = nr_dnnl_start(m);
     if (s != dnnl_success) NR_GO(nr_dnnl_refuse(m, s, "start", 0, err));
     if (uses & NR_PACK_FORWARD) NR_GO(nr_packing_make(m, &m->forward, in, out, nr_dnnl_type(ops->act), err));
@@ -61,11 +62,11 @@ done:
     if (st == NR_OK)
         *w = &m->head;
     else
-        nr_linear_cpu_free(&m->head);
+        nr_linear_dnnl_free(&m->head);
     return st;
 }
 
-void nr_linear_cpu_free(nr_linear *w)
+void nr_linear_dnnl_free(nr_linear *w)
 {
     nr_dnnl_matrix *m = (nr_dnnl_matrix *)w;
     if (!m) return;
@@ -73,7 +74,7 @@ void nr_linear_cpu_free(nr_linear *w)
     free(m);
 }
 
-size_t nr_linear_cpu_bytes(const nr_ops *ops, size_t out, size_t in, unsigned uses)
+size_t nr_linear_dnnl_bytes(const nr_ops *ops, size_t out, size_t in, unsigned uses)
 {
     dnnl_engine_t engine = NULL;
     size_t bytes = 0;
@@ -98,18 +99,6 @@ typedef struct {
     _Atomic int failed;      /* a dnnl_status_t */
 } pack_job;
 
-/* Own panels: half the time of the library's reorders (docs/PERFORMANCE.md). */
-static void pack_panels(const nr_dnnl_matrix *m, const float *from, size_t row, size_t n)
-{
-    size_t in = m->head.in;
-    if (nr_packing_is_own(&m->forward))
-        for (size_t r = 0; r < n; r += NR_PANEL)
-            nr_panel_bf16_pack(true)((uint16_t *)nr_packing_at(&m->forward, 0, row + r), from + r * in, in, in, NR_MIN(n - r, (size_t)NR_PANEL));
-    if (nr_packing_is_own(&m->back_input))
-        for (size_t col = 0; col < in; col += NR_PANEL)
-            nr_panel_bf16_pack(false)((uint16_t *)nr_packing_at(&m->back_input, row, col), from + col, in, n, NR_MIN(in - col, (size_t)NR_PANEL));
-}
-
 static void pack_piece(void *context, size_t i)
 {
     pack_job *job = context;
@@ -124,7 +113,6 @@ static void pack_piece(void *context, size_t i)
         if (!expanded) s = dnnl_out_of_memory;
         else nr_tensor_read(expanded, job->tensor, row, n);
     }
-    if (s == dnnl_success) pack_panels(m, from, row, n);
     if (s == dnnl_success && job->plan.forward[last])
         s = nr_primitive_run(job->plan.forward[last], m, from, NULL, nr_packing_at(&m->forward, 0, row), NULL);
     if (s == dnnl_success && job->plan.back_input[last])
@@ -144,7 +132,7 @@ static nr_status pack(nr_dnnl_matrix *m, pack_job *job, nr_error *err)
     return s == dnnl_success ? NR_OK : nr_dnnl_refuse(m, s, "packing", m->head.out, err);
 }
 
-nr_status nr_linear_cpu_pack(nr_linear *w, const void *weight, const void *bias, nr_error *err)
+nr_status nr_linear_dnnl_pack(nr_linear *w, const void *weight, const void *bias, nr_error *err)
 {
     nr_dnnl_matrix *m = (nr_dnnl_matrix *)w;
     pack_job job = {.weight = weight};
@@ -153,7 +141,7 @@ nr_status nr_linear_cpu_pack(nr_linear *w, const void *weight, const void *bias,
     return pack(m, &job, err);
 }
 
-nr_status nr_linear_cpu_pack_tensor(nr_linear *w, const nr_tensor *weight, const nr_tensor *bias, nr_error *err)
+nr_status nr_linear_dnnl_pack_tensor(nr_linear *w, const nr_tensor *weight, const nr_tensor *bias, nr_error *err)
 {
     nr_dnnl_matrix *m = (nr_dnnl_matrix *)w;
     pack_job job = {.tensor = weight};
@@ -213,10 +201,8 @@ static void product_tile(void *context, size_t i)
     if (s != dnnl_success) atomic_store(&job->failed, (int)s);
 }
 
-
 static dnnl_status_t plan_product(product_job *job, nr_primitive_kind kind, nr_dtype to, size_t n)
 {
-    if (nr_packing_has_panels(job->b)) return dnnl_success;
     cut_product(job, n);
     dnnl_status_t s = dnnl_success;
     for (int r = 0; r < 2; r++)
@@ -240,11 +226,6 @@ static nr_status product(nr_linear *w, nr_primitive_kind kind, void *y, nr_slot 
     const char *what = kind == NR_PRIMITIVE_FORWARD ? "forward" : "backward";
     if (!job.b->data) return nr_linear_not_packed(w, what, err);
     if (n == 0) return NR_OK;
-    if (nr_packing_has_panels(job.b)) {
-        const nr_panels to_y = {job.b->data, job.b->cols, y, to, accumulate, job.bias};
-        nr_panels_bf16(&to_y, 1, x, n, job.b->depth, nr_packing_panel_bytes(job.b));
-        return NR_OK;
-    }
     dnnl_status_t s = plan_product(&job, kind, to, n);
     if (s == dnnl_success) {
         nr_parallel(job.rows.count * job.cols.count, product_tile, &job);
@@ -253,31 +234,12 @@ static nr_status product(nr_linear *w, nr_primitive_kind kind, void *y, nr_slot 
     return s == dnnl_success ? NR_OK : nr_dnnl_refuse(m, s, what, n, err);
 }
 
-nr_status nr_linear_cpu_forward(nr_linear *w, void *y, nr_slot slot, const void *x, size_t n, bool accumulate, nr_error *err)
+nr_status nr_linear_dnnl_forward(nr_linear *w, void *y, nr_slot slot, const void *x, size_t n, bool accumulate, nr_error *err)
 {
     return product(w, NR_PRIMITIVE_FORWARD, y, slot, x, n, accumulate, err);
 }
 
-/* Matrices of this kind with the same input have the same packing, so all take panels or none. */
-static nr_status group(const nr_product *list, size_t count, const void *x, size_t n, nr_error *err)
-{
-    enum { MOST = 8 };
-    nr_panels panels[MOST];
-    const nr_packing *b = &((const nr_dnnl_matrix *)list->w)->forward;
-    if (count > MOST || !nr_packing_has_panels(b)) {
-        for (size_t i = 0; i < count; i++) NR_TRY(nr_linear_cpu_forward(list[i].w, list[i].y, NR_ACT, x, n, false, err));
-        return NR_OK;
-    }
-    for (size_t i = 0; i < count; i++) {
-        const nr_dnnl_matrix *m = (const nr_dnnl_matrix *)list[i].w;
-        if (!m->forward.data) return nr_linear_not_packed(list[i].w, "forward", err);
-        panels[i] = (nr_panels){m->forward.data, m->forward.cols, list[i].y, m->head.ops->act, false, m->bias};
-    }
-    nr_panels_bf16(panels, count, x, n, b->depth, nr_packing_panel_bytes(b));
-    return NR_OK;
-}
-
-nr_status nr_linear_cpu_back_input(nr_linear *w, void *dx, nr_slot slot, const void *dy, size_t n, bool accumulate,
+nr_status nr_linear_dnnl_back_input(nr_linear *w, void *dx, nr_slot slot, const void *dy, size_t n, bool accumulate,
                                    nr_error *err)
 {
     return product(w, NR_PRIMITIVE_BACK_INPUT, dx, slot, dy, n, accumulate, err);
@@ -335,17 +297,14 @@ static void weight_tile(void *context, size_t i)
     if (s != dnnl_success) atomic_store(&job->failed, (int)s);
 }
 
-nr_status nr_linear_cpu_back_weight(nr_linear *w, void *dw, void *dbias, const void *dy, const void *x, size_t n,
+nr_status nr_linear_dnnl_back_weight(nr_linear *w, void *dw, void *dbias, const void *dy, const void *x, size_t n,
                                     nr_error *err)
 {
     nr_dnnl_matrix *m = (nr_dnnl_matrix *)w;
     weight_job job = {.m = m, .dy = dy, .x = x, .dw = dw};
-    bool own = w->ops->act == NR_BF16 && nr_panel_bf16();
     if (n == 0) return NR_OK;
-    dnnl_status_t s = own ? dnnl_success : plan_weight(&job, n);
-    if (own) {
-        nr_panels_bf16_weight(dw, dy, x, n, w->out, w->in);
-    } else if (s == dnnl_success) {
+    dnnl_status_t s = plan_weight(&job, n);
+    if (s == dnnl_success) {
         nr_parallel(job.rows.count * job.cols.count, weight_tile, &job);
         s = (dnnl_status_t)atomic_load(&job.failed);
     }
@@ -356,7 +315,7 @@ nr_status nr_linear_cpu_back_weight(nr_linear *w, void *dw, void *dbias, const v
 
 /* ---- in advance ---- */
 
-nr_status nr_linear_cpu_prepare(nr_linear *w, size_t n, bool weight_gradient, nr_error *err)
+nr_status nr_linear_dnnl_prepare(nr_linear *w, size_t n, bool weight_gradient, nr_error *err)
 {
     nr_dnnl_matrix *m = (nr_dnnl_matrix *)w;
     dnnl_status_t s = dnnl_success;
@@ -367,13 +326,11 @@ nr_status nr_linear_cpu_prepare(nr_linear *w, size_t n, bool weight_gradient, nr
         if (!job.b->data || (act && w->ops->act == w->ops->real)) continue;
         s = plan_product(&job, back ? NR_PRIMITIVE_BACK_INPUT : NR_PRIMITIVE_FORWARD, act ? w->ops->act : w->ops->real, n);
     }
-    if (s == dnnl_success && weight_gradient && !(w->ops->act == NR_BF16 && nr_panel_bf16())) {
+    if (s == dnnl_success && weight_gradient) {
         weight_job job = {.m = m};
         s = plan_weight(&job, n);
     }
     return s == dnnl_success ? NR_OK : nr_dnnl_refuse(m, s, "preparation", n, err);
 }
 
-const nr_linear_kind nr_linear_cpu_kind = {nr_linear_cpu_free,       nr_linear_cpu_pack,        nr_linear_cpu_pack_tensor, nr_linear_cpu_prepare,
-                                           nr_linear_cpu_forward,    nr_linear_cpu_back_input,  nr_linear_cpu_back_weight, NULL,
-                                           group,                    NULL};
+NR_LINEAR_DEFINE_KIND(dnnl);

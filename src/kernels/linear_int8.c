@@ -154,7 +154,7 @@ static nr_status pack(matrix *m, const nr_tensor *weight, nr_error *err)
 
 typedef struct {
     const nr_ops *ops;
-    nr_panel_product *product;
+    const nr_panel_kernels *kernels;
     const nr_panels *list;
     const side *const *sides;  /* of the matrices of the list */
     const char *x;
@@ -173,17 +173,17 @@ static void product_task(void *context, size_t i)
     job->ops->int8_rows(x, scale, job->x + row * depth * job->ops->act_size, rows, depth);
     for (size_t k = begin; k < end; k++) {
         size_t panel = k;
-        const nr_panels *to = nr_panels_find(job->list, &panel);
+        const nr_panels *to = nr_panels_find(job->kernels, job->list, &panel);
         const side *s = job->sides[to - job->list];
         const char *data = to->data + panel * job->panel_bytes;
         size_t col = panel * NR_PANEL;
-        const nr_panel p = {.x = x, .pitch = depth, .step = 4, .panel = data, .rows = rows, .cols = NR_MIN((size_t)NR_PANEL, to->cols - col),
+        const nr_panel p = {.x = x, .pitch = depth, .panel = data, .rows = rows, .cols = NR_MIN((size_t)NR_PANEL, to->cols - col),
                             .depth = depth,
-                            .next_panel = {data + job->panel_bytes, panel + 1 < nr_panel_count(to->cols) ? job->panel_bytes / NR_FETCH : 0, NR_FETCH},
+                            .next_panel = {data + job->panel_bytes, panel + 1 < nr_panel_count(job->kernels, to->cols) ? job->panel_bytes / NR_FETCH : 0, NR_FETCH},
                             .y = (char *)to->y + (row * to->cols + col) * nr_dtype_size(to->to), .to = to->to, .y_pitch = to->cols,
                             .accumulate = to->accumulate, .bias = to->bias ? to->bias + col : NULL, .row_scale = scale,
                             .col_scale = s->scale + col, .offset = s->offset + col};
-        job->product(&p);
+        job->kernels->product(&p);
     }
 }
 
@@ -191,10 +191,10 @@ static void product_task(void *context, size_t i)
 static void product(const nr_ops *ops, const nr_panels *list, const side *const *sides, size_t count, const void *x, size_t n)
 {
     const nr_packing *b = sides[0]->packing;
-    product_job job = {.ops = ops, .product = nr_panel_int8(), .list = list, .sides = sides, .x = x, .n = n, .depth = b->depth,
+    product_job job = {.ops = ops, .kernels = nr_panel_int8(), .list = list, .sides = sides, .x = x, .n = n, .depth = b->depth,
                        .panel_bytes = nr_packing_panel_bytes(b)};
     size_t rows = NR_MIN((size_t)TASK_ROWS, NR_MAX((size_t)1, ROUNDED_BYTES / b->depth));
-    for (size_t i = 0; i < count; i++) job.panels += nr_panel_count(list[i].cols);
+    for (size_t i = 0; i < count; i++) job.panels += nr_panel_count(job.kernels, list[i].cols);
     if (n == 0) return;
     job.parts = (n + rows - 1) / rows;
     job.groups = NR_MIN(job.panels, (TASKS_LEAST + job.parts - 1) / job.parts);

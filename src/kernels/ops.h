@@ -193,7 +193,7 @@ const char *nr_cpu_name(void);
  * tests and comparisons. bf16 storage works on every set, but linear has bf16
  * products only where nr_ops_cpu grants bf16. */
 const nr_ops *nr_ops_cpu_isa(const char *isa, nr_compute compute);
-/* Matrix library and version, e.g. "oneDNN 2.6.3", or "own loops". */
+/* Matrix library and version, e.g. "oneDNN 2.6.3", or "own kernels". */
 const char *nr_matrix_library(void);
 
 #endif

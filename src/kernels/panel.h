@@ -1,15 +1,17 @@
 /*
  * panel.h - products of rows with one panel of a packed matrix, in registers.
  *
- * A panel is PANEL columns wide and lies as the dot instructions want it:
+ * A panel is `width` columns wide (64 with AVX-512, 16 with AVX2, 8 elsewhere) and
+ * lies as the instructions want it, depth filled up with zeros:
  *
- *   bf16  (depth / 2, NR_PANEL, 2), depth filled up with zeros
- *   int8  (depth / 4, NR_PANEL, 4)
+ *   fp32  (depth, width)
+ *   bf16  (depth / 2, width, 2)
+ *   int8  (depth / 4, width, 4)
  *
- * which is how oneDNN packs for the same instructions. Every element is one sum
+ * For bf16 and int8 this is how oneDNN packs for the same instructions. Every element is one sum
  * in the order of depth, so neither the rows beside it nor how rows are cut
- * change its bits. Compiled once per instruction set that has such a dot
- * product; elsewhere there is no function and products go to the matrix library.
+ * change its bits. Compiled once per instruction set; there is none for bf16 or int8 where the processor
+ * has no dot product of them.
  *
  * What comes next can be asked for in time: pairs of cache lines of the next panel,
  * and of the next rows, are fetched into the second cache while the panel is
@@ -21,7 +23,8 @@
 
 #include "kernels/ops.h"
 
-#define NR_PANEL 64
+#define NR_PANEL 64  /* the widest */
+#define NR_TILE 6    /* rows of x multiplied at once */
 #define NR_FETCH 128 /* bytes of a pair of cache lines: the pitch of what lies in one piece */
 
 /* Pairs of cache lines to ask for, pitch bytes apart. */
@@ -31,10 +34,10 @@ typedef struct {
 } nr_ahead;
 
 typedef struct {
-    const void *x;      /* (rows, depth) bf16, or uint8 around 128 */
-    size_t pitch, step; /* bytes from row to row of x, and from 4 bytes of a row to the next: 4, or what pairs are apart */
+    const void *x; /* (rows, depth) float, bf16, or uint8 around 128 */
+    size_t pitch;  /* bytes from row to row of x; 0: it lies in tiles */
     const void *panel;
-    size_t rows, cols, depth; /* cols <= NR_PANEL */
+    size_t rows, cols, depth; /* cols <= width */
     const float *begin;       /* sums (rows, cols) of earlier terms, begin_pitch apart, or NULL */
     size_t begin_pitch;
     nr_ahead next_panel, next_rows;
@@ -50,6 +53,22 @@ typedef struct {
 
 typedef void nr_panel_product(const nr_panel *p);
 
+/* For a sum over the rows of x (n, cols), pitch elements apart: some columns of it as a panel, (n / unit, width, unit); and as rows
+ * that lie in tiles, (cols / NR_TILE, n / unit, NR_TILE, unit). Zeros fill up n and the panel's width. */
+typedef void nr_panel_turn(void *to, const void *x, size_t pitch, size_t n, size_t cols);
+
+/* A panel from a piece (depth, cols) of a matrix of floats, row after row pitch elements apart; or, packed across,
+ * from a piece (cols, depth). Whole units and vectors are written: zeros stand beside what exists. */
+typedef void nr_panel_pack(void *panel, const float *w, size_t pitch, size_t depth, size_t cols);
+
+/* The products of one type on one instruction set. */
+typedef struct {
+    size_t width, unit, size; /* columns of a panel; elements of a sum side by side; bytes of one */
+    nr_panel_product *product;
+    nr_panel_turn *turn, *turn_to_tiles; /* these are NULL for int8 */
+    nr_panel_pack *pack_down, *pack_across;
+} nr_panel_kernels;
+
 /* A matrix in panels, and where its product goes. */
 typedef struct {
     const char *data;
@@ -60,26 +79,23 @@ typedef struct {
     const float *bias;
 } nr_panels;
 
-static inline size_t nr_panel_count(size_t cols) { return (cols + NR_PANEL - 1) / NR_PANEL; }
+/* Of float or bf16; NULL where this processor has no such product. */
+const nr_panel_kernels *nr_panel_kernels_of(nr_dtype type);
+/* Of those that run here the next best, or NULL; after NULL the best. */
+const nr_panel_kernels *nr_panel_kernels_next(nr_dtype type, const nr_panel_kernels *after);
+const nr_panel_kernels *nr_panel_int8(void);
+/* A matrix of linear_panel.c (see nr_ops.linear_new) on kernels of the type ops->act. */
+nr_status nr_linear_panel_new_with(nr_linear **w, const nr_panel_kernels *kernels, const nr_ops *ops, size_t out, size_t in, bool bias,
+                                   unsigned uses, nr_error *err);
+
+static inline size_t nr_panel_count(const nr_panel_kernels *k, size_t cols) { return (cols + k->width - 1) / k->width; }
+static inline size_t nr_panel_bytes(const nr_panel_kernels *k, size_t depth) { return (depth + k->unit - 1) / k->unit * k->unit * k->width * k->size; }
 /* Of the panels of all matrices of a list, the one that panel *panel belongs to; *panel counts from its first then. */
-const nr_panels *nr_panels_find(const nr_panels *list, size_t *panel);
+const nr_panels *nr_panels_find(const nr_panel_kernels *k, const nr_panels *list, size_t *panel);
 
-/* pairs (rows / 2, width, 2) = two rows of x (rows, cols) bf16, pitch elements apart, beside each other, filled up with
- * zeros: of 64 columns the panel of a sum over rows. The last of an odd number of rows stands beside zeros. */
-typedef void nr_panel_pairs(uint16_t *pairs, size_t width, const uint16_t *x, size_t pitch, size_t rows, size_t cols);
-
-/* A panel of bf16 from a piece (depth, cols) of a matrix of floats, row after row pitch elements apart; or, for
- * nr_panel_bf16_pack(true), from a piece (cols, depth). Whole pairs and vectors are written: zeros stand beside what exists. */
-typedef void nr_panel_pack(uint16_t *panel, const float *w, size_t pitch, size_t depth, size_t cols);
-
-/* NULL where this processor has no such product. */
-nr_panel_product *nr_panel_bf16(void);
-nr_panel_product *nr_panel_int8(void);
-nr_panel_pairs *nr_panel_bf16_pairs(void);
-nr_panel_pack *nr_panel_bf16_pack(bool across);
-/* dw (out, in) += dy (n, out)^T x (n, in), dy and x bf16. */
-void nr_panels_bf16_weight(float *dw, const uint16_t *dy, const uint16_t *x, size_t n, size_t out, size_t in);
-/* The products of x (n, depth) bf16 with `count` matrices whose panels take panel_bytes each. */
-void nr_panels_bf16(const nr_panels *list, size_t count, const void *x, size_t n, size_t depth, size_t panel_bytes);
+/* dw (out, in) += dy (n, out)^T x (n, in), dy and x of the kernels' type. */
+void nr_panels_weight(const nr_panel_kernels *k, float *dw, const void *dy, const void *x, size_t n, size_t out, size_t in);
+/* The products of x (n, depth) with `count` matrices. */
+void nr_panels_multiply(const nr_panel_kernels *k, const nr_panels *list, size_t count, const void *x, size_t n, size_t depth);
 
 #endif

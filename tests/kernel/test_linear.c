@@ -1,12 +1,13 @@
 /*
  * Matrix products: forward, backward to the input and to the weight, against
- * the reference in double; the same bits on 1, 2, 3 and 7 threads; sentinels;
- * packing from tensors; what is refused. Runs a second time with oneDNN held
+ * the reference in double; the same bits on 1, 2, 3 and 7 threads; sentinels.
+ * On the own kernels of every instruction set that runs here, and through oneDNN; a second time with oneDNN held
  * to AVX2, where its kernels divide work in other ways (tests/CMakeLists.txt).
  */
 #include "op_check.h"
 
 #include "kernels/linear.h"
+#include "kernels/panel.h"
 
 typedef struct {
     size_t n, out, in;
@@ -52,6 +53,17 @@ static void pack_rounded(const nr_ops *ops, nr_linear *w, const void *weight, co
     free(d);
 }
 
+static const nr_panel_kernels *kernels; /* that multiply; NULL: the matrix library */
+
+/* Whether the library has this type; on a processor that it is held to, or at all. */
+static bool library_has(const nr_ops *ops)
+{
+    nr_linear *w;
+    if (nr_linear_dnnl_new(&w, ops, 1, 1, false, NR_PACK_FORWARD, NULL) != NR_OK) return false;
+    ops->linear_free(w);
+    return true;
+}
+
 /* in: weight (out,in), bias (out), x, and dy for the weight's gradient. out: the result, dbias. */
 static void run(const nr_ops *ops, const void *arg, void *const *in, void *const *out)
 {
@@ -59,7 +71,10 @@ static void run(const nr_ops *ops, const void *arg, void *const *in, void *const
     nr_error err = {0};
     nr_linear *w;
     unsigned uses = t->kind == BACK_INPUT ? NR_PACK_BACKWARD_INPUT : NR_PACK_FORWARD;
-    if (ops->linear_new(&w, ops, t->s.out, t->s.in, t->bias, uses, &err) != NR_OK) fail_msg("%s", err.message);
+    nr_status made = ops->real == NR_F64 ? ops->linear_new(&w, ops, t->s.out, t->s.in, t->bias, uses, &err)
+                     : kernels           ? nr_linear_panel_new_with(&w, kernels, ops, t->s.out, t->s.in, t->bias, uses, &err)
+                                         : nr_linear_dnnl_new(&w, ops, t->s.out, t->s.in, t->bias, uses, &err);
+    if (made != NR_OK) fail_msg("%s", err.message);
     pack_rounded(ops, w, in[0], t->bias ? in[1] : NULL);
     nr_status st;
     if (t->kind == FORWARD)
@@ -143,9 +158,14 @@ static void check_product(const setup *t, bool values)
     for (int compute = NR_COMPUTE_FP32; compute <= NR_COMPUTE_BF16; compute++) {
         const nr_ops *ops;
         if (nr_ops_cpu(&ops, (nr_compute)compute, NULL) != NR_OK) continue;
-        call got = run_on_threads(&c, ops);
-        if (values) compare_product(&c, ops, &got, &want);
-        call_free(&got, name);
+        kernels = NULL;
+        do { /* every instruction set's, then the library; that alone where it is held to some */
+            kernels = getenv("DNNL_MAX_CPU_ISA") ? NULL : nr_panel_kernels_next(ops->act, kernels);
+            if (!kernels && !library_has(ops)) break;
+            call got = run_on_threads(&c, ops);
+            if (values) compare_product(&c, ops, &got, &want);
+            call_free(&got, name);
+        } while (kernels);
     }
     if (values) call_free(&want, name);
 }

@@ -10,7 +10,7 @@
 
 #include "kernels/linear.h"
 
-static const nr_ops *tables[4];
+static const nr_ops *tables[6];
 static size_t table_count;
 
 static int find_tables(void **state)
@@ -18,8 +18,18 @@ static int find_tables(void **state)
     (void)state;
     tables[table_count++] = nr_ops_reference(false);
     tables[table_count++] = nr_ops_reference(true);
-    for (int compute = NR_COMPUTE_FP32; compute <= NR_COMPUTE_BF16; compute++)
-        if (nr_ops_cpu(&tables[table_count], (nr_compute)compute, NULL) == NR_OK) table_count++;
+    static nr_ops library[2]; /* the same tables, whose matrices are the library's */
+    for (int compute = NR_COMPUTE_FP32; compute <= NR_COMPUTE_BF16; compute++) {
+        nr_ops *other = &library[compute == NR_COMPUTE_BF16];
+        nr_linear *w;
+        if (nr_ops_cpu(&tables[table_count], (nr_compute)compute, NULL) != NR_OK) continue;
+        *other = *tables[table_count++];
+        other->linear_new = nr_linear_dnnl_new;
+        other->linear_bytes = nr_linear_dnnl_bytes;
+        if (nr_linear_dnnl_new(&w, other, 1, 1, false, NR_PACK_FORWARD, NULL) != NR_OK) continue;
+        other->linear_free(w);
+        tables[table_count++] = other;
+    }
     return 0;
 }
 
