@@ -32,8 +32,8 @@ static bool is(const json_t *g, const char *key) { return json_is_true(json_obje
 static void number(char *to, size_t size, const json_t *g, const column *c)
 {
     double v = nr_report_number(g, c->key) * c->scale;
-    if (isfinite(v)) snprintf(to, size, c->format, v);
-    else snprintf(to, size, "-");
+    if (!isfinite(v)) snprintf(to, size, "-");
+    else if (snprintf(to, size, c->format, v) >= c->width) snprintf(to, size, "%.0f", v); /* a large number needs no decimals */
 }
 
 /* ---- text ---- */
