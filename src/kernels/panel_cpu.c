@@ -37,7 +37,7 @@ NR_INLINE sums dot(sums s, vi x, vi w) { return vfma((vf)x, (vf)w, s); }
 
 #define X_SIZE (4 / PER_STEP) /* bytes of an element of x */
 
-/* Vector j of a tile's row becomes y; n columns of it exist. */
+/* The sums of a row from column col on become y; n of those columns exist. */
 NR_INLINE void put(const nr_panel *p, size_t row, size_t col, sums s, size_t n, bool bf16)
 {
 #if defined(__AVX512VNNI__)
@@ -109,8 +109,8 @@ NR_INLINE nr_ahead share_of(nr_ahead *left, size_t pairs)
     return share;
 }
 
-/* Rows from `row` on of y, while its lines and a share of what comes next are asked for. In tiles, x has a known pitch, which leaves
- * registers. */
+/* Rows from `row` on of y, while its lines and a share of what comes next are asked for. In tiles x has a known pitch, which
+ * leaves registers for the rest. */
 NR_INLINE void tile(const nr_panel *p, size_t row, const nr_ahead next[2], size_t rows, size_t vectors, bool tiled)
 {
     sums s[ROWS][VECTORS];
