@@ -9,22 +9,6 @@
 
 #define COLUMNS 64 /* columns of one task */
 
-/* ---- which of the cpu's ---- */
-
-static bool library_multiplies(nr_dtype act) { return act == NR_BF16 && nr_linear_dnnl_adds_bf16(); }
-
-nr_status nr_linear_cpu_new(nr_linear **w, const nr_ops *ops, size_t out, size_t in, bool bias, unsigned uses, nr_error *err)
-{
-    return (library_multiplies(ops->act) ? nr_linear_dnnl_new : nr_linear_panel_new)(w, ops, out, in, bias, uses, err);
-}
-
-size_t nr_linear_cpu_bytes(const nr_ops *ops, size_t out, size_t in, unsigned uses)
-{
-    return (library_multiplies(ops->act) ? nr_linear_dnnl_bytes : nr_linear_panel_bytes)(ops, out, in, uses);
-}
-
-bool nr_linear_cpu_has_bf16(void) { return nr_linear_panel_has_bf16() || nr_linear_dnnl_adds_bf16(); }
-
 /* ---- to the matrix's kind ---- */
 
 void nr_linear_free(nr_linear *w)

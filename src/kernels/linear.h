@@ -78,7 +78,7 @@ NR_LINEAR_DECLARE(dnnl);
 NR_LINEAR_DECLARE(ref32);
 NR_LINEAR_DECLARE(ref64);
 
-/* ---- linear.c: panel or dnnl ---- */
+/* ---- linear_choice.c: panel or dnnl ---- */
 
 nr_status nr_linear_cpu_new(nr_linear **w, const nr_ops *ops, size_t out, size_t in, bool bias, unsigned uses, nr_error *err);
 size_t nr_linear_cpu_bytes(const nr_ops *ops, size_t out, size_t in, unsigned uses);

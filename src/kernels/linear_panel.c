@@ -63,7 +63,7 @@ nr_status nr_linear_panel_new_with(nr_linear **w, const nr_panel_kernels *kernel
     if (out == 0 || in == 0)
         return nr_fail(err, NR_E_USAGE, "matrix product: expected a matrix with rows and columns, found (%zu, %zu)", out, in);
     if (!kernels)
-        return nr_fail(err, NR_E_UNSUPPORTED, "matrix product: expected a processor that multiplies %s, found %s", nr_dtypes[ops->act].name, nr_cpu_name());
+        return nr_fail(err, NR_E_UNSUPPORTED, "matrix product: expected a type that this processor multiplies, found %s", nr_dtypes[ops->act].name);
     NR_TRY(nr_alloc(&m, 1, sizeof *m, "a matrix", err));
     m->head = (nr_linear){ops, out, in, uses, bias, &nr_linear_panel_kind};
     m->kernels = kernels;
