@@ -165,7 +165,7 @@ static void check_product(const setup *t, bool values)
             call got = run_on_threads(&c, ops);
             if (values) compare_product(&c, ops, &got, &want);
             call_free(&got, name);
-        } while (kernels);
+        } while (kernels && values); /* long products: of the first of them */
     }
     if (values) call_free(&want, name);
 }
