@@ -68,6 +68,12 @@ size_t nr_linear_weights(const nr_linear *w, const void **at)
 
 /* ---- checks ---- */
 
+nr_status nr_linear_check_shape(size_t out, size_t in, nr_error *err)
+{
+    if (out > 0 && in > 0) return NR_OK;
+    return nr_fail(err, NR_E_USAGE, "matrix product: expected a matrix with rows and columns, found (%zu, %zu)", out, in);
+}
+
 nr_status nr_linear_check_bias(const nr_linear *w, bool given, nr_error *err)
 {
     if (given == w->has_bias) return NR_OK;

@@ -89,6 +89,8 @@ bool nr_linear_dnnl_adds_bf16(void);
 
 /* ---- linear.c: shared by the versions ---- */
 
+/* NR_E_USAGE for a matrix without rows or columns. */
+nr_status nr_linear_check_shape(size_t out, size_t in, nr_error *err);
 /* NR_E_USAGE unless a bias is given exactly when the matrix has one. */
 nr_status nr_linear_check_bias(const nr_linear *w, bool given, nr_error *err);
 /* NR_E_MISMATCH naming the tensor unless the shapes fit. */
@@ -96,6 +98,9 @@ nr_status nr_linear_check_tensors(const nr_linear *w, const nr_tensor *weight, c
 nr_status nr_linear_not_packed(const nr_linear *w, const char *what, nr_error *err);
 /* sum (C) += the sums of x (n,C) of type f32 or bf16 over rows, in blocks of NR_ROW_BLOCK. */
 void nr_linear_add_columns(float *sum, const void *x, nr_dtype type, size_t n, size_t C);
+
+/* The type of a result that goes into this slot. */
+static inline nr_dtype nr_slot_type(const nr_ops *ops, nr_slot slot) { return slot == NR_ACT ? ops->act : ops->real; }
 
 /* A table's linear functions: each goes to the matrix's kind. w NULL is freed as nothing. */
 void nr_linear_free(nr_linear *w);

@@ -49,8 +49,7 @@ nr_status nr_linear_dnnl_new(nr_linear **w, const nr_ops *ops, size_t out, size_
     nr_status st = NR_OK;
     nr_dnnl_matrix *m = NULL;
     *w = NULL;
-    if (out == 0 || in == 0)
-        return nr_fail(err, NR_E_USAGE, "matrix product: expected a matrix with rows and columns, found (%zu, %zu)", out, in);
+    NR_TRY(nr_linear_check_shape(out, in, err));
     NR_TRY(nr_alloc(&m, 1, sizeof *m, "a matrix", err));
     m->head = (nr_linear){ops, out, in, uses, bias, &nr_linear_dnnl_kind};
     dnnl_status_t s = nr_dnnl_start(m);
@@ -219,7 +218,7 @@ static nr_status product(nr_linear *w, nr_primitive_kind kind, void *y, nr_slot 
                          nr_error *err)
 {
     nr_dnnl_matrix *m = (nr_dnnl_matrix *)w;
-    nr_dtype to = slot == NR_ACT ? w->ops->act : w->ops->real;
+    nr_dtype to = nr_slot_type(w->ops, slot);
     product_job job = {.m = m, .b = kind == NR_PRIMITIVE_FORWARD ? &m->forward : &m->back_input, .x = x, .y = y,
                        .x_size = w->ops->act_size, .y_size = nr_dtype_size(to), .accumulate = accumulate,
                        .bias = kind == NR_PRIMITIVE_FORWARD ? m->bias : NULL};

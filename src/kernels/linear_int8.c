@@ -205,7 +205,7 @@ static void product_of_one(const matrix *m, bool back, void *y, nr_slot slot, co
 {
     const nr_ops *ops = m->base.head.ops;
     const side *s = back ? &m->back_input : &m->forward;
-    const nr_panels to = {s->packing->data, s->packing->cols, y, slot == NR_ACT ? ops->act : ops->real, accumulate,
+    const nr_panels to = {s->packing->data, s->packing->cols, y, nr_slot_type(ops, slot), accumulate,
                           back ? NULL : m->base.bias};
     product(ops, &to, &s, 1, x, n);
 }

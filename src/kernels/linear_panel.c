@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PIECE 64 /* rows of the matrix packed at once: whole panels */
+#define PIECE NR_PANEL /* rows of the matrix packed at once: whole panels of any width */
 #define GROUP_MOST 8
 
 /* The matrix as B (depth, cols) of one product. */
@@ -60,8 +60,7 @@ nr_status nr_linear_panel_new_with(nr_linear **w, const nr_panel_kernels *kernel
     nr_status st = NR_OK;
     matrix *m = NULL;
     *w = NULL;
-    if (out == 0 || in == 0)
-        return nr_fail(err, NR_E_USAGE, "matrix product: expected a matrix with rows and columns, found (%zu, %zu)", out, in);
+    NR_TRY(nr_linear_check_shape(out, in, err));
     if (!kernels)
         return nr_fail(err, NR_E_UNSUPPORTED, "matrix product: expected a type that this processor multiplies, found %s", nr_dtypes[ops->act].name);
     NR_TRY(nr_alloc(&m, 1, sizeof *m, "a matrix", err));
@@ -157,12 +156,10 @@ nr_status nr_linear_panel_pack_tensor(nr_linear *w, const nr_tensor *weight, con
 
 /* ---- products ---- */
 
-static nr_dtype type_of(const nr_linear *w, nr_slot slot) { return slot == NR_ACT ? w->ops->act : w->ops->real; }
-
 nr_status nr_linear_panel_forward(nr_linear *w, void *y, nr_slot slot, const void *x, size_t n, bool accumulate, nr_error *err)
 {
     const matrix *m = (const matrix *)w;
-    const nr_panels to = {m->forward.data, w->out, y, type_of(w, slot), accumulate, m->bias};
+    const nr_panels to = {m->forward.data, w->out, y, nr_slot_type(w->ops, slot), accumulate, m->bias};
     if (!to.data) return nr_linear_not_packed(w, "forward", err);
     nr_panels_multiply(m->kernels, &to, 1, x, n, w->in);
     return NR_OK;
@@ -171,7 +168,7 @@ nr_status nr_linear_panel_forward(nr_linear *w, void *y, nr_slot slot, const voi
 nr_status nr_linear_panel_back_input(nr_linear *w, void *dx, nr_slot slot, const void *dy, size_t n, bool accumulate, nr_error *err)
 {
     const matrix *m = (const matrix *)w;
-    const nr_panels to = {m->back_input.data, w->in, dx, type_of(w, slot), accumulate, NULL};
+    const nr_panels to = {m->back_input.data, w->in, dx, nr_slot_type(w->ops, slot), accumulate, NULL};
     if (!to.data) return nr_linear_not_packed(w, "backward", err);
     nr_panels_multiply(m->kernels, &to, 1, dy, n, w->out);
     return NR_OK;

@@ -329,7 +329,7 @@ static nr_status quant_forward(nr_linear *w, void *y, nr_slot slot, const void *
     if (in_tiles(m)) {
         const nr_product one = {w, y};
         NR_TRY(have_tiles(m, err));
-        tile_products(&one, 1, slot == NR_ACT ? w->ops->act : w->ops->real, x, n, accumulate);
+        tile_products(&one, 1, nr_slot_type(w->ops, slot), x, n, accumulate);
         return NR_OK;
     }
     pthread_mutex_lock(&m->forward->lock);
