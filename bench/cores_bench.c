@@ -6,7 +6,7 @@
  * Prints the way of a word from one core to the other, and nanoseconds a cache
  * line for reading and writing what the first core wrote before and the second
  * has touched since. On a virtual machine they change from second to second with
- * the places of its cores: docs/PERFORMANCE.md, "Two dies". Its two threads are
+ * the places of its cores: docs/OPTIMIZATION.md, "Two dies". Its two threads are
  * its own, as each has a core.
  */
 #include <pthread.h>

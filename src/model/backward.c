@@ -96,7 +96,7 @@ static const void *residual(nr_pass *p, const void *kept, size_t n)
 }
 
 /* Where a half's input comes again: `kept` of the layer above, which is done with, where that is a place of its own. All
- * threads read it for the weights' gradients, and to write where others have read is slow (docs/PERFORMANCE.md); there nothing
+ * threads read it for the weights' gradients, and to write where others have read is slow (docs/OPTIMIZATION.md); there nothing
  * is written before the next forward pass. */
 static void *input_again(const place *at, void *kept)
 {
