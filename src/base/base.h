@@ -202,7 +202,8 @@ nr_status nr_settings_from_json(nr_settings *s, const json_t *j, const char *whe
 /* ---- clock.c ---- */
 double nr_clock(void); /* monotonic seconds */
 size_t nr_memory_peak(void); /* bytes resident at most so far */
-/* From now on the peak is of what is resident now and comes after. Where the kernel doesn't offer that, nothing happens. */
+/* From now on the peak is of what is resident now and comes after; what was freed goes back to the system first. Where the
+ * kernel doesn't offer that, nothing happens. */
 void nr_memory_peak_forget(void);
 size_t nr_core_count(void);  /* cores this process may use */
 
@@ -216,9 +217,9 @@ size_t nr_core_count(void);  /* cores this process may use */
 void nr_parallel(size_t tasks, void (*task)(void *context, size_t i), void *context);
 /* The same for tasks that may fail: all are run, and the error is that of the first in their order that did. */
 nr_status nr_parallel_try(size_t tasks, nr_status (*task)(void *context, size_t i, nr_error *err), void *context, nr_error *err);
-/* Runs lead(context), with the other threads standing by for the nr_parallel calls made in it, which then cost a
- * fraction of a microsecond: for long runs of short calls, as in generating a token. They spin meanwhile. */
-void nr_crew(void (*lead)(void *context), void *context);
+/* Runs lead(context, err) and returns its status. The other threads stand by for the nr_parallel calls made in it, which
+ * then cost a fraction of a microsecond: for long runs of short calls, as in generating a token. They spin meanwhile. */
+nr_status nr_crew(nr_status (*lead)(void *context, nr_error *err), void *context, nr_error *err);
 /* Memory that a call of a crew will read: runs of bytes in the order of its tasks. */
 enum { NR_RUNS = 4 };
 typedef struct {

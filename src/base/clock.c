@@ -4,6 +4,9 @@
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __GLIBC__ /* known only after one of the headers above */
+#include <malloc.h>
+#endif
 
 #include "base/base.h"
 
@@ -23,6 +26,9 @@ size_t nr_memory_peak(void)
 
 void nr_memory_peak_forget(void)
 {
+#ifdef __GLIBC__
+    (void)malloc_trim(0); /* freed blocks would be resident still */
+#endif
     FILE *f = fopen("/proc/self/clear_refs", "w");
     if (!f) return;
     (void)fputs("5", f);

@@ -190,8 +190,10 @@ typedef struct {
     size_t stretches;
     atomic_bool over;
     bool busy; /* the leader is in a call */
-    void (*lead)(void *context);
+    nr_status (*lead)(void *context, nr_error *err);
     void *lead_context;
+    nr_status st; /* the leader's */
+    nr_error *err;
     fetched fetched; /* by the leader */
     _Alignas(64) _Atomic(const nr_read_ahead *) ahead; /* NULL: nothing is known */
 } crew;
@@ -288,7 +290,7 @@ static void crew_member(void *data, size_t member)
 {
     crew *c = data;
     if (member == 0) {
-        c->lead(c->lead_context);
+        c->st = c->lead(c->lead_context, c->err);
         atomic_store_explicit(&c->over, true, memory_order_relaxed);
         atomic_fetch_add_explicit(&c->calls, 1, memory_order_release);
         return;
@@ -307,17 +309,15 @@ static void crew_member(void *data, size_t member)
     }
 }
 
-void nr_crew(void (*lead)(void *context), void *context)
+nr_status nr_crew(nr_status (*lead)(void *context, nr_error *err), void *context, nr_error *err)
 {
     size_t threads = nr_threads_get();
-    if (threads <= 1 || leads || inside()) {
-        lead(context);
-        return;
-    }
-    crew c = {.stretches = NR_MIN(threads, (size_t)SHARES), .lead = lead, .lead_context = context};
+    if (threads <= 1 || leads || inside()) return lead(context, err);
+    crew c = {.stretches = NR_MIN(threads, (size_t)SHARES), .lead = lead, .lead_context = context, .err = err};
     leads = &c;
     run_team(crew_member, &c, threads);
     leads = NULL;
+    return c.st;
 }
 
 void nr_crew_ahead(const nr_read_ahead *next)

@@ -29,6 +29,7 @@ typedef struct {
     const nr_bench_options *opt;
     const nr_listener *listener;
     const nr_ops *ops, *timed;
+    size_t C, F; /* the model's */
     double flops_rate, read_rate; /* 0: not measured */
     size_t peak;                  /* bytes resident at most, measuring rates aside */
     json_t *tests;
@@ -88,16 +89,22 @@ static json_t *lines_json(const nr_profile_line *line, size_t count, double all)
 
 /* ---- the machine ---- */
 
-/* The best of the model's own products and of a large square one. */
-static double best_product(const bench *b, const nr_ops *ops, double seconds)
+static nr_status read_shape(bench *b, nr_error *err)
 {
     nr_model *m;
     nr_model_options opt = {.use = NR_USE_SHAPES, .threads = b->settings->threads};
-    double best = nr_product_rate(ops, 2048, 2048, 2048, seconds);
-    if (nr_model_open_on(&m, b->path, &opt, ops, NULL) != NR_OK) return best;
-    size_t C = m->config->C, F = m->config->F;
-    double up = nr_product_rate(ops, PRODUCT_ROWS, F, C, seconds), down = nr_product_rate(ops, PRODUCT_ROWS, C, F, seconds);
+    NR_TRY(nr_model_open_on(&m, b->path, &opt, b->ops, err));
+    b->C = m->config->C;
+    b->F = m->config->F;
     nr_model_close(m);
+    return NR_OK;
+}
+
+/* The best of the model's own products and of a large square one. */
+static double best_product(const bench *b, const nr_ops *ops, double seconds)
+{
+    double best = nr_product_rate(ops, 2048, 2048, 2048, seconds);
+    double up = nr_product_rate(ops, PRODUCT_ROWS, b->F, b->C, seconds), down = nr_product_rate(ops, PRODUCT_ROWS, b->C, b->F, seconds);
     return NR_MAX(best, NR_MAX(up, down));
 }
 
@@ -365,6 +372,7 @@ nr_status nr_bench(char **json, const char *model, const nr_settings *s, const n
     if (opt->repetitions == 0) return nr_fail(err, NR_E_USAGE, "repetitions: expected at least 1, found 0");
     NR_TRY(nr_ops_cpu(&b.ops, (nr_compute)s->compute, err));
     nr_threads_set(s->threads);
+    NR_TRY(read_shape(&b, err));
     b.timed = nr_profile_begin(b.ops);
     b.tests = json_array();
     o = json_pack("{s:s, s:s, s:o}", "model", model, "compute", b.ops->name, "settings", nr_settings_to_json(s, NULL));

@@ -115,25 +115,18 @@ typedef struct {
     const int32_t *ids;
     size_t n;
     bool last; /* its logits are wanted */
-    nr_status st;
-    nr_error *err;
 } piece;
 
-static nr_status run_piece(const piece *p)
+static nr_status run_piece(void *context, nr_error *err)
 {
+    const piece *p = context;
     nr_session *s = p->s;
     nr_batch b = {.B = 1, .T = p->n, .ids = p->ids, .start = s->position};
     s->logits = NULL;
-    NR_TRY(nr_pass_forward(s->pass, &b, p->err));
+    NR_TRY(nr_pass_forward(s->pass, &b, err));
     memcpy(s->ids + s->position, p->ids, p->n * sizeof *p->ids);
     s->position += p->n;
-    return p->last ? read_logits(s, p->n - 1, p->err) : NR_OK;
-}
-
-static void lead_piece(void *context)
-{
-    piece *p = context;
-    p->st = run_piece(p);
+    return p->last ? read_logits(s, p->n - 1, err) : NR_OK;
 }
 
 nr_status nr_session_eval(nr_session *s, const int32_t *ids, size_t n, nr_error *err)
@@ -143,9 +136,8 @@ nr_status nr_session_eval(nr_session *s, const int32_t *ids, size_t n, nr_error 
                        s->context - s->position, n);
     for (size_t done = 0, count; done < n; done += count) {
         count = NR_MIN(n - done, (size_t)PREFILL);
-        piece p = {.s = s, .ids = ids + done, .n = count, .last = done + count == n, .err = err};
-        nr_crew(lead_piece, &p); /* a token is hundreds of short calls */
-        NR_TRY(p.st);
+        piece p = {.s = s, .ids = ids + done, .n = count, .last = done + count == n};
+        NR_TRY(nr_crew(run_piece, &p, err)); /* a token is hundreds of short calls */
     }
     return NR_OK;
 }

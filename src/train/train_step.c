@@ -52,38 +52,30 @@ typedef struct {
     size_t begin;
     bool last;
     nr_losses *sum;
-    nr_status st;
-    nr_error *err;
 } micro_batch;
 
-static nr_status run_micro_batch(const micro_batch *m)
+static nr_status run_micro_batch(void *context, nr_error *err)
 {
+    const micro_batch *m = context;
     nr_trainer *t = m->t;
     fill(t, m->begin);
-    if (t->s.lwf_alpha > 0) NR_TRY(nr_pass_teach(t->pass, &m->batch, m->err));
-    NR_TRY(nr_pass_forward(t->pass, &m->batch, m->err));
+    if (t->s.lwf_alpha > 0) NR_TRY(nr_pass_teach(t->pass, &m->batch, err));
+    NR_TRY(nr_pass_forward(t->pass, &m->batch, err));
     nr_pass_on_depth(t->pass, m->last ? nr_exchange_depth : NULL, &t->exchange);
-    return nr_pass_loss(t->pass, &m->batch, true, m->sum, NULL, m->err);
-}
-
-static void lead_micro_batch(void *context)
-{
-    micro_batch *m = context;
-    m->st = run_micro_batch(m);
+    return nr_pass_loss(t->pass, &m->batch, true, m->sum, NULL, err);
 }
 
 static nr_status run_passes(nr_trainer *t, const nr_step_result *r, nr_losses *sum, nr_error *err)
 {
     size_t T = t->s.context;
-    micro_batch m = {.t = t, .sum = sum, .err = err};
+    micro_batch m = {.t = t, .sum = sum};
     m.batch = (nr_batch){.B = t->B, .T = T, .ids = t->ids, .targets = t->targets, .is_new = t->is_new, .first = t->first,
                          .step_tokens = t->s.batch_size * T, .step_old_tokens = r->old_rows * T};
     nr_zero(t->e->grads, t->e->weights * t->model->ops->real_size);
     nr_exchange_begin(&t->exchange);
     for (m.begin = t->first_row; m.begin < t->end_row; m.begin += t->B) {
         m.last = m.begin + t->B == t->end_row;
-        nr_crew(lead_micro_batch, &m); /* over a thousand calls, some a few microseconds long */
-        NR_TRY(m.st);
+        NR_TRY(nr_crew(run_micro_batch, &m, err)); /* over a thousand calls, some a few microseconds long */
     }
     return nr_exchange_finish(&t->exchange, err);
 }

@@ -30,3 +30,5 @@ expect 2 "$NRES" bench -m model --tests train,walk
 says err 'found "train,walk"'
 expect 2 "$NRES" bench --tests train
 expect 1 "$NRES" bench -m nowhere.gguf -q
+expect 1 "$NRES" bench -m nowhere.gguf --tests machine -q
+says err nowhere.gguf

@@ -53,19 +53,19 @@ typedef struct {
 } group;
 
 /* What follows the products may be nothing, less than they ask for at once, or more runs than some have tasks. */
-static void lead_told(void *context)
+static nr_status lead_told(void *context, nr_error *err)
 {
     static const char kept[70000];
     static const nr_read_ahead told[] = {{{kept}, {1}, true}, {{NULL}, {0}, true}, {{kept, kept, kept + 1, kept}, {70000, 0, 6001, 129}, true}};
     const group *g = context;
-    nr_error err = {0};
     for (size_t k = 0; k < NR_COUNT(told); k++) {
         nr_crew_ahead(&told[k]);
-        if (g->ops->linear_group(g->list, g->count, g->x, g->n, &err) != NR_OK) fail_msg("%s", err.message);
+        NR_TRY(g->ops->linear_group(g->list, g->count, g->x, g->n, err));
         for (size_t i = 0; i < g->count; i++)
-            if (g->ops->linear(g->list[i].w, g->list[i].y, NR_ACT, g->x, g->n, false, &err) != NR_OK) fail_msg("%s", err.message);
+            NR_TRY(g->ops->linear(g->list[i].w, g->list[i].y, NR_ACT, g->x, g->n, false, err));
     }
     nr_crew_ahead(NULL);
+    return NR_OK;
 }
 
 static void check(const nr_ops *ops, bool int8)
@@ -94,7 +94,7 @@ static void check(const nr_ops *ops, bool int8)
             if (ops->linear_group(list, COUNT, x_act, rows[k], &err) != NR_OK) fail_msg("%s", err.message);
             for (size_t i = 0; i < COUNT; i++) assert_memory_equal(list[i].y, alone[i], rows[k] * outs[i] * ops->act_size);
             group g = {ops, list, COUNT, rows[k], x_act};
-            nr_crew(lead_told, &g);
+            if (nr_crew(lead_told, &g, &err) != NR_OK) fail_msg("%s", err.message);
             for (size_t i = 0; i < COUNT; i++) assert_memory_equal(list[i].y, alone[i], rows[k] * outs[i] * ops->act_size);
         }
     nr_threads_set(0);

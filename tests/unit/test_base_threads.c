@@ -173,13 +173,15 @@ typedef struct {
 } crew_work;
 
 /* Calls of one kind after another, as in a token's walk: none may see another's tasks. */
-static void lead_calls(void *context)
+static nr_status lead_calls(void *context, nr_error *err)
 {
+    (void)err;
     crew_work *w = context;
     for (size_t call = 1; call <= 300; call++) {
         nr_parallel(w->tasks, note, &w->r);
         for (size_t i = 0; i < TASKS; i++) assert_int_equal(w->r.runs[i], i < w->tasks ? (int)call : 0);
     }
+    return NR_OK;
 }
 
 static void a_crew_runs_every_task_once(void **state)
@@ -191,17 +193,19 @@ static void a_crew_runs_every_task_once(void **state)
             static crew_work w;
             w = (crew_work){.tasks = tasks[k]};
             nr_threads_set(threads[t]);
-            nr_crew(lead_calls, &w);
+            assert_int_equal(nr_crew(lead_calls, &w, NULL), NR_OK);
         }
 }
 
-static void lead_meeting(void *context)
+static nr_status lead_meeting(void *context, nr_error *err)
 {
+    (void)err;
     int *arrived = context;
     for (size_t k = 0; k < 20; k++) {
         arrived[0] = arrived[1] = 0;
         nr_parallel(2, meet, arrived);
     }
+    return NR_OK;
 }
 
 static void a_crew_runs_tasks_at_the_same_time(void **state)
@@ -209,28 +213,38 @@ static void a_crew_runs_tasks_at_the_same_time(void **state)
     (void)state;
     int arrived[2] = {0};
     nr_threads_set(2);
-    nr_crew(lead_meeting, arrived);
+    assert_int_equal(nr_crew(lead_meeting, arrived, NULL), NR_OK);
     assert_int_equal(arrived[0] + arrived[1], 2);
 }
 
-static void lead_nested(void *context) { nr_parallel(8, outer, context); }
+static nr_status lead_nested(void *context, nr_error *err)
+{
+    (void)err;
+    nr_parallel(8, outer, context);
+    return NR_OK;
+}
 
-static void crew_in_task(void *context, size_t i) { nr_crew(lead_nested, (int *)context + 8 * i); }
+static void crew_in_task(void *context, size_t i) { nr_crew(lead_nested, (int *)context + 8 * i, NULL); }
 
-static void lead_crew(void *context) { nr_crew(lead_nested, context); }
+static nr_status lead_crew(void *context, nr_error *err) { return nr_crew(lead_nested, context, err); }
 
 static void nested_calls_of_a_crew_run_in_place(void **state)
 {
     (void)state;
     int alien[4 * 8] = {0};
     nr_threads_set(4);
-    nr_crew(lead_nested, alien);
-    nr_crew(lead_crew, alien);
+    assert_int_equal(nr_crew(lead_nested, alien, NULL), NR_OK);
+    assert_int_equal(nr_crew(lead_crew, alien, NULL), NR_OK);
     nr_parallel(4, crew_in_task, alien);
     for (size_t i = 0; i < NR_COUNT(alien); i++) assert_int_equal(alien[i], 0);
 }
 
-static void lead_sums(void *context) { nr_parallel(64, add, context); }
+static nr_status lead_sums(void *context, nr_error *err)
+{
+    (void)err;
+    nr_parallel(64, add, context);
+    return NR_OK;
+}
 
 static void results_of_a_crew_are_visible_after_it(void **state)
 {
@@ -238,13 +252,14 @@ static void results_of_a_crew_are_visible_after_it(void **state)
     static double one[64], many[64];
     for (size_t i = 0; i < 64; i++) add(one, i);
     nr_threads_set(8);
-    nr_crew(lead_sums, many);
+    assert_int_equal(nr_crew(lead_sums, many, NULL), NR_OK);
     assert_memory_equal(one, many, sizeof one);
 }
 
 /* Told what is read next, even steps of nothing and of an odd number of bytes, threads find every task all the same. */
-static void lead_told(void *context)
+static nr_status lead_told(void *context, nr_error *err)
 {
+    (void)err;
     static const char weights[5000];
     static const nr_read_ahead walk[] = {{{weights, weights + 1000}, {1000, 3000}, false}, {{NULL}, {0}, false},
                                          {{NULL, weights, weights}, {0, 1, 4999}, false}, {{weights}, {63}, true}};
@@ -257,6 +272,7 @@ static void lead_told(void *context)
     }
     nr_crew_ahead(NULL);
     nr_parallel(w->tasks, note, &w->r);
+    return NR_OK;
 }
 
 static void a_crew_told_what_comes_runs_every_task_once(void **state)
@@ -267,8 +283,30 @@ static void a_crew_told_what_comes_runs_every_task_once(void **state)
         static crew_work w;
         w = (crew_work){.tasks = 9};
         nr_threads_set(threads);
-        nr_crew(lead_told, &w);
+        assert_int_equal(nr_crew(lead_told, &w, NULL), NR_OK);
     }
+}
+
+/* What a crew's leader returns comes out, whether others stood by or not; the next crew starts anew. */
+static nr_status lead_failing(void *context, nr_error *err)
+{
+    nr_parallel(8, outer, context);
+    return nr_fail(err, NR_E_IO, "lead");
+}
+
+static void a_crews_leader_may_fail(void **state)
+{
+    (void)state;
+    static const size_t threads[] = {1, 2, 4};
+    int alien[8] = {0};
+    for (size_t t = 0; t < NR_COUNT(threads); t++) {
+        nr_error err = {0};
+        nr_threads_set(threads[t]);
+        assert_int_equal(nr_crew(lead_failing, alien, &err), NR_E_IO);
+        assert_string_equal(err.message, "lead");
+        assert_int_equal(nr_crew(lead_nested, alien, &err), NR_OK);
+    }
+    nr_threads_set(0);
 }
 
 static void a_peak_can_be_forgotten(void **state)
@@ -321,7 +359,7 @@ int main(void)
         cmocka_unit_test(a_crew_runs_every_task_once), cmocka_unit_test(a_crew_runs_tasks_at_the_same_time),
         cmocka_unit_test(nested_calls_of_a_crew_run_in_place), cmocka_unit_test(results_of_a_crew_are_visible_after_it),
         cmocka_unit_test(a_crew_told_what_comes_runs_every_task_once), cmocka_unit_test(a_peak_can_be_forgotten),
-        cmocka_unit_test(the_first_failing_tasks_error_is_told),
+        cmocka_unit_test(the_first_failing_tasks_error_is_told), cmocka_unit_test(a_crews_leader_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
