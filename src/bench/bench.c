@@ -29,7 +29,7 @@ typedef struct {
     const nr_bench_options *opt;
     const nr_listener *listener;
     const nr_ops *ops, *timed;
-    size_t C, F; /* the model's */
+    size_t C, F; /* the model's, where the machine is measured */
     double flops_rate, read_rate; /* 0: not measured */
     size_t peak;                  /* bytes resident at most, measuring rates aside */
     json_t *tests;
@@ -372,7 +372,7 @@ nr_status nr_bench(char **json, const char *model, const nr_settings *s, const n
     if (opt->repetitions == 0) return nr_fail(err, NR_E_USAGE, "repetitions: expected at least 1, found 0");
     NR_TRY(nr_ops_cpu(&b.ops, (nr_compute)s->compute, err));
     nr_threads_set(s->threads);
-    NR_TRY(read_shape(&b, err));
+    if (opt->tests & NR_BENCH_MACHINE) NR_TRY(read_shape(&b, err));
     b.timed = nr_profile_begin(b.ops);
     b.tests = json_array();
     o = json_pack("{s:s, s:s, s:o}", "model", model, "compute", b.ops->name, "settings", nr_settings_to_json(s, NULL));
